@@ -1,0 +1,99 @@
+"""Distance -> p-value, from the leave-one-out distances of the references in one prefilter cell.
+
+With n references the share of leave-one-out distances at or above d, counted with the frame itself as
+(1 + #{d_i >= d}) / (n + 1), is an exact p-value for exchangeable frames (the conformal p-value of Vovk et al. 2005,
+"Algorithmic Learning in a Random World", ch. 2). It cannot fall below 1/(n+1). Beyond the largest leave-one-out
+distance a tail is fitted to the logarithms of the distances: median and upper half-spread instead of mean and standard
+deviation, so that one bad reference cannot hide others, and Student's t predictive distribution with n - 1 degrees of
+freedom, so that few references promise little. Such a p-value is marked extrapolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from pipeline.judge.types import PValue
+
+# Identical frames have distance zero; float32 unit vectors cannot differ meaningfully by less.
+_LEAST_DISTANCE = 1e-7
+# A few references can agree by chance far better than the next frame will: no cell is sharper than 5 percent.
+_LEAST_SPREAD = 0.05
+_MAD_TO_SIGMA = 1.4826
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the references of a cell say of normal distances.
+
+    Attributes:
+        distances: leave-one-out distances of the references, ascending.
+        centre: median of their natural logarithms.
+        spread: robust standard deviation of their logarithms, at least 0.05.
+    """
+
+    distances: tuple[float, ...]
+    centre: float
+    spread: float
+
+    @property
+    def references(self) -> int:
+        """How many references speak."""
+        return len(self.distances)
+
+    def rate(self, distance: float) -> PValue:
+        """The p-value of a distance to the nearest reference."""
+        n = self.references
+        at_least = n - int(np.searchsorted(np.asarray(self.distances), distance, side="left"))
+        counted = (1 + at_least) / (n + 1)
+        if at_least > 0:
+            return PValue(counted, extrapolated=False)
+        tail = float(stats.t.sf((_log(distance) - self.centre) / self._predictive_spread(), n - 1))
+        if tail < counted:
+            return PValue(max(tail, np.finfo(np.float64).tiny), extrapolated=True)
+        return PValue(counted, extrapolated=False)
+
+    def find_threshold(self, budget: float) -> float:
+        """The smallest distance that is called odd at this false-alarm budget."""
+        n = self.references
+        largest = self.distances[-1]
+        # Counting alone reaches the budget: the frame must lie beyond all but floor(budget * (n + 1)) - 1 references.
+        spare = int(np.floor(budget * (n + 1))) - 1
+        if spare >= 0:
+            return float(np.nextafter(self.distances[n - 1 - spare], np.inf)) if spare < n else 0.0
+        tail = float(np.exp(self.centre + self._predictive_spread() * stats.t.isf(budget, n - 1)))
+        return max(tail, float(np.nextafter(largest, np.inf)))
+
+    def _predictive_spread(self) -> float:
+        return float(self.spread * np.sqrt(1.0 + 1.0 / self.references))
+
+
+def calibrate(leave_one_out: Sequence[float]) -> Calibration:
+    """Fit a cell.
+
+    Args:
+        leave_one_out: for each reference the distance to its nearest other reference; at least two.
+
+    Raises:
+        ValueError: fewer than two distances.
+    """
+    if len(leave_one_out) < 2:  # noqa: PLR2004 - a spread needs two
+        raise ValueError("a calibration needs the leave-one-out distances of at least two references")
+    ordered = tuple(sorted(float(d) for d in leave_one_out))
+    logs = np.log(np.maximum(np.asarray(ordered), _LEAST_DISTANCE))
+    centre = float(np.median(logs))
+    upper = logs[logs >= centre] - centre
+    spread = _MAD_TO_SIGMA * max(float(np.median(np.abs(logs - centre))), float(np.median(upper)))
+    return Calibration(ordered, centre, max(spread, _LEAST_SPREAD))
+
+
+def to_sigma(p_value: float) -> float:
+    """One-sided normal equivalent of a p-value, in standard deviations; 0 for anything more usual than the median."""
+    return max(0.0, float(stats.norm.isf(p_value)))
+
+
+def _log(distance: float) -> float:
+    return float(np.log(max(distance, _LEAST_DISTANCE)))

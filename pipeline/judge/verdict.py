@@ -1,0 +1,54 @@
+"""Neighbours and calibration -> a judgement of one frame."""
+
+from __future__ import annotations
+
+from pipeline.judge.calibration import Calibration, to_sigma
+from pipeline.judge.types import Judgement, Neighbour, Status
+
+
+def judge_frame(
+    neighbours: tuple[Neighbour, ...],
+    calibration: Calibration | None,
+    *,
+    cell: str,
+    references: int,
+    least: int,
+    budget: float,
+) -> Judgement:
+    """Say what the nearest references mean.
+
+    Args:
+        neighbours: nearest first, exact distances.
+        calibration: of the frame's prefilter cell, None where it has too few references.
+        cell: the cell in words.
+        references: how many references the cell holds.
+        least: how many it takes to judge.
+        budget: share of normal frames that may be flagged.
+    """
+    nearest = neighbours[0].distance if neighbours else None
+    if calibration is None or nearest is None or references < least:
+        return Judgement(
+            status=Status.NO_REFERENCE,
+            reason=f"{references} of the {least} references needed are in its cell ({cell})",
+            neighbours=neighbours,
+            distance=nearest,
+            references_in_cell=references,
+        )
+    p_value = calibration.rate(nearest)
+    threshold = calibration.find_threshold(budget)
+    odd = p_value.value <= budget
+    word = "beyond" if odd else "within"
+    tail = ", from the fitted tail" if p_value.extrapolated else ""
+    return Judgement(
+        status=Status.ANOMALY if odd else Status.NORMAL,
+        reason=(
+            f"distance {nearest:.4g} to its nearest of {references} references is {word} the {threshold:.4g} "
+            f"that the false-alarm budget of {budget:.2%} allows (p = {p_value.value:.2g}{tail})"
+        ),
+        neighbours=neighbours,
+        distance=nearest,
+        p_value=p_value,
+        sigma=to_sigma(p_value.value),
+        threshold=threshold,
+        references_in_cell=references,
+    )

@@ -1,0 +1,267 @@
+"""A decoded batch -> vectors, verdicts and commits, in the order that makes every crash harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.embed.types import Embedding
+from pipeline.frame.places import pixel_to_sky
+from pipeline.judge.locate import locate_differences
+from pipeline.judge.types import Detection, Status
+from pipeline.ports import SourcePosition, VectorEntity
+from pipeline.run.batch import Batch, IngestRequest, Item, Standing
+from pipeline.run.detect import Judge, Judged
+from pipeline.run.lake import KillSwitch, Lake, spec_of
+from pipeline.run.prepare import Prepared, Unreadable
+from pipeline.run.references import ReferenceSet, load_references
+from pipeline.run.report import Report, reference_report, report_of
+from pipeline.run.rows import (
+    delivery_row,
+    detection_rows,
+    frame_row,
+    member_row,
+    quarantine_row,
+    unreadable_row,
+    verdict_row,
+)
+
+Row = dict[str, Any]
+
+
+class Committer:
+    """Indexes, judges and commits batches; knows which contents are between the two."""
+
+    def __init__(self, lake: Lake, request: IngestRequest, judge: Judge, switch: KillSwitch) -> None:
+        self._lake = lake
+        self._request = request
+        self._judge = judge
+        self._switch = switch
+        self.in_flight: set[str] = set()
+
+    def commit_frames(self, batch: Batch, embeddings: Sequence[Embedding], references: ReferenceSet) -> None:
+        """Index, judge and commit; afterwards `batch.reports` answers for every frame that was worked on."""
+        readable = self._index(batch, embeddings)
+        self._switch.reach("judge")
+        judged = self._judge.judge_batch(
+            [item.result for item in readable if isinstance(item.result, Prepared)], embeddings
+        )
+        now = self._lake.clock()
+        verdicts: list[Row] = []
+        found: list[Row] = []
+        for item, one in zip(readable, judged, strict=True):
+            assert item.raw is not None  # noqa: S101 - working items are numbered
+            verdict = verdict_row(item.raw, one, references, self._lake.rules, now)
+            detections = detection_rows(verdict, self._locate(one))
+            verdicts.append(verdict)
+            found += detections
+            batch.reports[item.landed.frame_id] = report_of(item.landed.path.name, verdict, detections)
+        verdicts += self._report_unreadable(batch)
+        self._append_frames(batch, readable)
+        self._append_quarantine(batch)
+        resumed = [i.landed.frame_id for i in batch.working() if i.resumed]
+        self._append_missing("detections", found, batch, "verdict_id", resumed)
+        self._append_missing("verdicts", verdicts, batch, "verdict_id", resumed)
+        self._deliver(batch)
+
+    def commit_references(self, batch: Batch, embedding: Embedding, references: ReferenceSet) -> ReferenceSet:
+        """Index the batch as references under one embedding, enter them in the log, and commit.
+
+        Returns:
+            The reference set with them in it.
+        """
+        readable = self._index(batch, [embedding])
+        usable = [item for item in readable if isinstance(item.result, Prepared) and item.result.vectors]
+        self._switch.reach("references")
+        self._lake.vectors.put_references(spec_of(embedding), [_entity(item, embedding) for item in usable])
+        self._judge.forget()
+        self._append_frames(batch, readable)
+        verdicts = self._report_unreadable(batch)
+        self._append_quarantine(batch)
+        self._append_missing("verdicts", verdicts, batch, "frame_id", [v["frame_id"] for v in verdicts])
+        self._enter(usable, embedding)
+        for item in readable:
+            objection = item.result.objection if isinstance(item.result, Prepared) else None
+            reason = objection or f"added to the reference set {references.name!r}"
+            batch.reports[item.landed.frame_id] = reference_report(
+                item.landed.path.name, item.landed.frame_id, spec_of(embedding).key, reason
+            )
+            if objection:
+                batch.reports[item.landed.frame_id]["status"] = str(Status.NOT_SEARCHED)
+        self._deliver(batch)
+        return load_references(self._lake)
+
+    def report_member(self, frame_id: str) -> Report:
+        """The line of a frame that is a reference already."""
+        name = self._request.embedding or self._lake.embeddings[0].name
+        return reference_report("", frame_id, spec_of(self._lake.find(name)).key, "it is a reference already")
+
+    def _index(self, batch: Batch, embeddings: Sequence[Embedding]) -> list[Item]:
+        readable = [item for item in batch.working() if _is_prepared(item)]
+        self._switch.reach("index")
+        for embedding in embeddings:
+            entities = [
+                _entity(item, embedding)
+                for item in readable
+                if isinstance(item.result, Prepared) and item.result.vectors
+            ]
+            if entities:
+                self._lake.vectors.upsert(spec_of(embedding), entities)
+        self._lake.vectors.flush()
+        return readable
+
+    def _append_frames(self, batch: Batch, readable: Sequence[Item]) -> None:
+        now = self._lake.clock()
+        rows = [
+            frame_row(item.raw, item.result, now)
+            for item in readable
+            if item.raw is not None and isinstance(item.result, Prepared)
+        ]
+        known = [i.landed.frame_id for i in readable if i.standing is not Standing.FRESH or i.resumed]
+        self._append_missing("frames", rows, batch, "frame_id", known)
+
+    def _append_quarantine(self, batch: Batch) -> None:
+        now = self._lake.clock()
+        rows = [
+            quarantine_row(item.raw, item.result.code, item.result.reason, "quarantined", now)
+            for item in batch.working()
+            if item.raw is not None and isinstance(item.result, Unreadable)
+        ]
+        open_now = self._open_quarantine([i.landed.frame_id for i in batch.working() if i.resumed])
+        rows = [row for row in rows if row["frame_id"] not in open_now]
+        rows += [
+            quarantine_row(item.raw, "", "decoded on a further attempt", "redriven", now)
+            for item in batch.working()
+            if item.raw is not None and item.landed.frame_id in open_now and _is_prepared(item)
+        ]
+        self._append("quarantine", rows, batch)
+
+    def _open_quarantine(self, frame_ids: Sequence[str]) -> set[str]:
+        if not frame_ids:
+            return set()
+        rows = self._lake.tables.scan("quarantine", ["frame_id", "event", "at"], where={"frame_id": frame_ids})
+        latest = {r["frame_id"]: r["event"] for r in sorted(rows.to_pylist(), key=lambda r: r["at"])}
+        return {frame_id for frame_id, event in latest.items() if event == "quarantined"}
+
+    def _report_unreadable(self, batch: Batch) -> list[Row]:
+        now = self._lake.clock()
+        rows: list[Row] = []
+        for item in batch.working():
+            if isinstance(item.result, Unreadable) and item.raw is not None:
+                row = unreadable_row(item.raw, item.result, self._lake.rules, now)
+                batch.reports[item.landed.frame_id] = report_of(item.landed.path.name, row, [])
+                rows.append(row)
+        return rows
+
+    def _enter(self, usable: Sequence[Item], embedding: Embedding) -> None:
+        lake, request = self._lake, self._request
+        now = lake.clock()
+        present = {m.frame_id for m in load_references(lake).members if m.embedding == embedding.name}
+        rows = [
+            member_row(
+                lake.rules.reference_set,
+                item.landed.frame_id,
+                item.landed.path.name,
+                embedding.name,
+                action="add",
+                at=now,
+                by=request.by,
+                why=request.why,
+            )
+            for item in usable
+            if item.landed.frame_id not in present
+        ]
+        self._switch.reach("commit reference_members")
+        lake.tables.append("reference_members", rows)
+
+    def _append_missing(self, table: str, rows: Sequence[Row], batch: Batch, key: str, doubtful: Sequence[str]) -> None:
+        """Append the rows the table lacks; only contents an earlier process may have written are looked up."""
+        if doubtful and rows:
+            stored = self._lake.tables.scan(table, [key], where={"frame_id": sorted(set(doubtful))})
+            present = set(stored.column(key).to_pylist())
+            rows = [row for row in rows if row[key] not in present]
+        self._append(table, rows, batch)
+
+    def _append(self, table: str, rows: Sequence[Row], batch: Batch) -> None:
+        if rows:
+            self._switch.reach(f"commit {table}")
+            self._lake.tables.append(table, rows, _positions(batch))
+
+    def _deliver(self, batch: Batch) -> None:
+        held = self._lake.tables.positions("deliveries")
+        # The same file twice in one batch is one message.
+        fresh = {
+            item.raw.position: item
+            for item in reversed(batch.landed())
+            if item.raw is not None and not held.holds(item.raw.position)
+        }
+        first = self._first_positions([i for i in fresh.values() if i.standing is not Standing.FRESH])
+        purpose = str(self._request.purpose)
+        rows = [
+            delivery_row(item.raw, _outcome(item, first), purpose)
+            for _, item in sorted(fresh.items())
+            if item.raw is not None
+        ]
+        self._switch.reach("commit deliveries")
+        if rows:
+            self._lake.tables.append("deliveries", rows, list(fresh))
+        self._switch.reach("acknowledge")
+        self._lake.source.acknowledge(list(fresh))
+        self.in_flight.difference_update(item.landed.frame_id for item in batch.working())
+
+    def _first_positions(self, items: Sequence[Item]) -> dict[str, tuple[SourcePosition, str]]:
+        """Where known contents came from first, and as what: how a resumed delivery finds its outcome."""
+        ids = sorted({item.landed.frame_id for item in items})
+        if not ids:
+            return {}
+        first: dict[str, tuple[SourcePosition, str]] = {}
+        for table, outcome in (("quarantine", "quarantined"), ("frames", "new")):
+            columns = ["frame_id", "source_partition", "source_offset"]
+            for row in self._lake.tables.scan(table, columns, where={"frame_id": ids}).to_pylist():
+                position = SourcePosition(row["source_partition"], row["source_offset"])
+                first[row["frame_id"]] = (position, outcome)
+        return first
+
+    def _locate(self, judged: Judged) -> list[tuple[Detection, float | None, float | None]]:
+        if judged.judgement.status is not Status.ANOMALY:
+            return []
+        reference = self._judge.nearest_vector(judged)
+        if reference is None:
+            return []
+        row, embedding = judged.prepared.row, judged.embedding
+        vector = judged.prepared.vectors[embedding.name]
+        detections = locate_differences(vector, reference, embedding.grid, (row.height, row.width))
+        places = pixel_to_sky(row.header, [(d.x, d.y) for d in detections])
+        return [(d, *place) for d, place in zip(detections, places, strict=True)]
+
+
+def _entity(item: Item, embedding: Embedding) -> VectorEntity:
+    if not isinstance(item.result, Prepared):
+        raise TypeError("only a decoded frame has a vector")
+    row = item.result.row
+    return VectorEntity(
+        frame_id=item.landed.frame_id,
+        vector=item.result.vectors[embedding.name],
+        instrument=row.instrument,
+        filter=row.filter,
+        zone=row.pointing.zone,
+        exposure_s=row.exposure_s,
+        obs_time=row.obs_time,
+    )
+
+
+def _is_prepared(item: Item) -> bool:
+    return isinstance(item.result, Prepared)
+
+
+def _positions(batch: Batch) -> list[SourcePosition]:
+    return sorted({item.raw.position for item in batch.landed() if item.raw is not None})
+
+
+def _outcome(item: Item, first: Mapping[str, tuple[SourcePosition, str]]) -> str:
+    if isinstance(item.result, Unreadable):
+        return "quarantined"
+    if item.standing is Standing.FRESH:
+        return "new"
+    position, outcome = first.get(item.landed.frame_id, (None, ""))
+    return outcome if item.raw is not None and position == item.raw.position else "duplicate"

@@ -1,0 +1,201 @@
+"""The way of a batch, in order: land, sort out, number, decode, index, search and judge, commit, answer.
+
+Vectors first, tables after; `deliveries` is committed last and is the moment that counts: a file whose position it
+holds is done, anything else is done again, and every step in between may be done twice without harm.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pipeline.embed.types import Embedding
+from pipeline.ports import RawFrame
+from pipeline.run.batch import Batch, IngestRequest, Item, Purpose, Standing
+from pipeline.run.commit import Committer
+from pipeline.run.detect import Judge
+from pipeline.run.lake import KillSwitch, Lake, load_known
+from pipeline.run.land import Landed, NotLanded, land_files, split_batches
+from pipeline.run.references import ReferenceSet, load_references
+from pipeline.run.report import Report
+from pipeline.run.stored import load_reports, load_verdicts
+from pipeline.run.workers import WorkerPool
+
+
+class Ingestor:
+    """Brings files into the lake; one at a time per lake. Use as a context manager: it owns worker processes."""
+
+    def __init__(self, lake: Lake, request: IngestRequest, switch: KillSwitch | None = None) -> None:
+        self._lake = lake
+        self._request = request
+        self._switch = switch or KillSwitch()
+        self._known = load_known(lake)
+        self._references: ReferenceSet = load_references(lake)
+        self._embeddings = self._choose_embeddings()
+        self._judge = Judge(lake.vectors, lake.rules)
+        self._committer = Committer(lake, request, self._judge, self._switch)
+        held = lake.tables.positions("deliveries")
+        self._pending = {_key(raw): raw for raw in lake.source.pending(held)}
+        self._pool = WorkerPool(replace(lake.plan, embeddings=self._embeddings), lake.workers)
+
+    def __enter__(self) -> Self:
+        """Worker processes start at the first frame."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the workers; an unfinished batch is taken up again by the next run."""
+        self._pool.__exit__(kind, error, trace)
+
+    def ingest(self, paths: Sequence[Path], batch: int | None = None) -> Iterator[Report]:
+        """Bring files in and say of each what it is, in the order given.
+
+        Batches overlap by one: while one is judged and committed, the workers decode the next.
+        """
+        started: deque[Batch] = deque()
+        asked = {str(path.absolute()) for path in paths}
+        left_behind = [raw for raw in self._pending.values() if str(raw.path) not in asked]
+        if left_behind:
+            started.append(self._resume(left_behind))
+        for group in split_batches(paths, batch or self._lake.batch):
+            started.append(self._start(group))
+            if len(started) > 1:
+                yield from self._finish(started.popleft())
+        while started:
+            yield from self._finish(started.popleft())
+
+    def redrive(self, frame_ids: Sequence[str]) -> Iterator[Report]:
+        """Try quarantined contents again, from the copies that were kept."""
+        rows = self._lake.tables.scan("quarantine", where={"frame_id": list(frame_ids)}).to_pylist()
+        items: list[Item | NotLanded] = []
+        for row in {r["frame_id"]: r for r in rows}.values():
+            place = self._lake.originals.locate(row["frame_id"])
+            path = Path(row["source_partition"].removeprefix("spool:")) / row["name"]
+            if place is None:
+                items.append(NotLanded(path, "its bytes were not kept; deliver it again"))
+                continue
+            items.append(Item(Landed(path, row["frame_id"], row["bytes"], place), Standing.AGAIN, resumed=True))
+        batch = Batch(items)
+        self._number(batch)
+        self._submit(batch)
+        yield from self._finish(batch)
+
+    def _start(self, paths: Sequence[Path]) -> Batch:
+        landed = land_files(paths, self._lake.originals, self._lake.plan.limits.max_bytes)
+        batch = Batch(list(self._sort_out(landed)))
+        self._switch.reach("number")
+        self._number(batch)
+        self._submit(batch)
+        return batch
+
+    def _resume(self, left_behind: Sequence[RawFrame]) -> Batch:
+        landed: list[Landed | NotLanded] = []
+        for raw in left_behind:
+            place = self._lake.originals.locate(raw.frame_id) or raw.path
+            landed.append(Landed(raw.path, raw.frame_id, raw.size, place))
+        batch = Batch(list(self._sort_out(landed)))
+        for item in batch.landed():
+            item.silent = True
+        self._number(batch)
+        self._submit(batch)
+        return batch
+
+    def _sort_out(self, landed: Sequence[Landed | NotLanded]) -> Iterator[Item | NotLanded]:
+        known = [f.frame_id for f in landed if isinstance(f, Landed) and f.frame_id in self._known]
+        settled = self._find_settled(known)
+        for file in landed:
+            if isinstance(file, NotLanded):
+                yield file
+                continue
+            resumed = (str(file.path.absolute()), file.frame_id) in self._pending
+            if file.frame_id not in self._known:
+                standing = Standing.FRESH
+            elif file.frame_id in settled:
+                standing = Standing.KNOWN
+            else:
+                standing = Standing.AGAIN
+            # A second copy in this batch or the next is settled by the first.
+            self._known.add(file.frame_id)
+            settled.add(file.frame_id)
+            yield Item(file, standing, resumed=resumed)
+
+    def _find_settled(self, known: Sequence[str]) -> set[str]:
+        """Known contents that need no work: not those an interrupted or a different run left half done."""
+        in_flight = self._committer.in_flight
+        if self._request.purpose is Purpose.REFERENCE:
+            members = {m.frame_id for m in self._references.members if m.embedding == self._embeddings[0].name}
+            return (members & set(known)) | (in_flight & set(known))
+        if self._request.judge_again:
+            return in_flight & set(known)
+        return set(load_verdicts(self._lake, known, self._request.embedding)) | (in_flight & set(known))
+
+    def _number(self, batch: Batch) -> None:
+        recorded = [
+            item
+            for item in batch.landed()
+            if item.standing is not Standing.KNOWN or item.resumed or self._request.record_duplicates
+        ]
+        numbers = self._lake.source.enrol([(i.landed.path, i.landed.frame_id, i.landed.size) for i in recorded])
+        for item, raw in zip(recorded, numbers, strict=True):
+            item.raw = raw
+
+    def _submit(self, batch: Batch) -> None:
+        for item in batch.working():
+            self._committer.in_flight.add(item.landed.frame_id)
+            if item.raw is not None:
+                item.pending = self._pool.submit(item.raw, item.landed.place)
+
+    def _finish(self, batch: Batch) -> Iterator[Report]:
+        for item in batch.working():
+            if item.pending is not None:
+                item.result = item.pending.wait()
+        if self._request.purpose is Purpose.REFERENCE:
+            self._references = self._committer.commit_references(batch, self._embeddings[0], self._references)
+        else:
+            self._committer.commit_frames(batch, self._embeddings, self._references)
+        yield from self._answer(batch)
+
+    def _answer(self, batch: Batch) -> Iterator[Report]:
+        earlier = [i.landed.frame_id for i in batch.landed() if i.landed.frame_id not in batch.reports and not i.silent]
+        asked_to_judge = self._request.purpose is Purpose.INGEST
+        stored = load_reports(self._lake, earlier, self._request.embedding) if asked_to_judge else {}
+        for item in batch.items:
+            if isinstance(item, NotLanded):
+                yield _report_not_landed(item)
+            elif not item.silent:
+                frame_id = item.landed.frame_id
+                report = batch.reports.get(frame_id) or stored.get(frame_id) or self._committer.report_member(frame_id)
+                yield {**report, "name": item.landed.path.name}
+
+    def _choose_embeddings(self) -> tuple[Embedding, ...]:
+        """What is computed: the one asked for, or whatever the reference set knows, best first."""
+        if self._request.embedding is not None:
+            return (self._lake.find(self._request.embedding),)
+        if self._request.purpose is Purpose.REFERENCE:
+            return self._lake.embeddings[:1]
+        used = self._references.embeddings()
+        return tuple(e for e in self._lake.embeddings if e.name in used) or self._lake.embeddings[:1]
+
+
+def _key(raw: RawFrame) -> tuple[str, str]:
+    return (str(raw.path.absolute()), raw.frame_id)
+
+
+def _report_not_landed(item: NotLanded) -> Report:
+    return {
+        "name": item.path.name,
+        "frame_id": None,
+        "status": "unreadable",
+        "distance": None,
+        "p_value": None,
+        "sigma": None,
+        "embedding": None,
+        "nearest": [],
+        "detections": [],
+        "reason": item.reason,
+    }

@@ -1,0 +1,78 @@
+"""The stores and rules a run works with, put together by `wiring` and by tests with fakes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.embed.registry import find_embedding
+from pipeline.embed.types import Embedding
+from pipeline.judge.eligibility import EligibilityRule
+from pipeline.judge.prefilter import SearchRules
+from pipeline.ports import FrameSource, OriginalStore, TableStore, VectorSpec, VectorStore
+from pipeline.run.prepare import PreparePlan
+
+CODE_VERSION = "0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRules:
+    """How a frame is judged; every verdict carries what of this it depends on."""
+
+    budget: float
+    neighbours: int
+    min_references: int
+    search: SearchRules
+    eligibility: tuple[EligibilityRule, ...]
+    reference_set: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """Ports and rules; concrete stores are named in `wiring` alone."""
+
+    tables: TableStore
+    vectors: VectorStore
+    originals: OriginalStore
+    source: FrameSource
+    embeddings: tuple[Embedding, ...]
+    plan: PreparePlan
+    rules: JudgeRules
+    workers: int
+    batch: int
+    clock: Callable[[], datetime]
+
+    def find(self, embedding: str) -> Embedding:
+        """The embedding of this name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return find_embedding(embedding, self.embeddings)
+
+
+def spec_of(embedding: Embedding) -> VectorSpec:
+    """The collection an embedding's vectors belong to."""
+    return VectorSpec(embedding.name, embedding.version, embedding.dimension)
+
+
+def load_known(lake: Lake) -> set[str]:
+    """Every frame id the lake has a row or a verdict of."""
+    known: set[str] = set()
+    for table in ("frames", "verdicts"):
+        known |= {sys.intern(i) for i in lake.tables.scan(table, ["frame_id"]).column("frame_id").to_pylist()}
+    return known
+
+
+class KillSwitch:
+    """Named steps of the commit order; a fault harness may stop the process at any of them."""
+
+    def __init__(self, on_step: Callable[[str], None] | None = None) -> None:
+        self._on_step = on_step
+
+    def reach(self, step: str) -> None:
+        """Tell whoever listens that this step is about to begin."""
+        if self._on_step is not None:
+            self._on_step(step)

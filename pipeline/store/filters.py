@@ -1,0 +1,95 @@
+"""Milvus filter expressions from typed values on allow-listed fields; never from strings a user wrote."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from pipeline.errors import StoreError
+from pipeline.ports import Prefilter
+
+# Milvus has no portable null: these stand for "unknown" and match only each other.
+UNKNOWN_TEXT = ""
+UNKNOWN_ZONE = -1
+UNKNOWN_NUMBER = -1.0
+
+_TEXT_FIELDS = frozenset({"id", "frame_id", "instrument", "filter", "label"})
+_NUMBER_FIELDS = frozenset({"zone", "exposure_s", "obs_time", "score"})
+
+
+def build_filter(prefilter: Prefilter) -> str:
+    """The expression of a prefilter; every literal is JSON, every field name is ours."""
+    low = UNKNOWN_NUMBER if prefilter.exposure_min is None else prefilter.exposure_min
+    high = UNKNOWN_NUMBER if prefilter.exposure_max is None else prefilter.exposure_max
+    parts = [
+        "is_reference == true",
+        equals("instrument", prefilter.instrument or UNKNOWN_TEXT),
+        equals("filter", prefilter.filter or UNKNOWN_TEXT),
+        one_of("zone", list(prefilter.zones) or [UNKNOWN_ZONE]),
+        at_least("exposure_s", low),
+        at_most("exposure_s", high),
+    ]
+    if prefilter.obs_after is not None:
+        parts.append(at_least("obs_time", to_epoch(prefilter.obs_after)))
+    if prefilter.obs_before is not None:
+        parts += [at_least("obs_time", 0), at_most("obs_time", to_epoch(prefilter.obs_before))]
+    return " and ".join(parts)
+
+
+def equals(field: str, value: str) -> str:
+    """Text field equals value."""
+    return f"{_text_field(field)} == {quote(value)}"
+
+
+def one_of(field: str, values: Sequence[str] | Sequence[int]) -> str:
+    """Field is one of the values, all text or all whole numbers."""
+    if all(isinstance(v, str) for v in values):
+        return f"{_text_field(field)} in [{', '.join(quote(str(v)) for v in values)}]"
+    return f"{_number_field(field)} in [{', '.join(str(int(v)) for v in values)}]"
+
+
+def greater(field: str, value: str) -> str:
+    """Text field sorts after value: how long listings are paged."""
+    return f"{_text_field(field)} > {quote(value)}"
+
+
+def at_least(field: str, value: float) -> str:
+    """Number field is value or more."""
+    return f"{_number_field(field)} >= {_literal(value)}"
+
+
+def at_most(field: str, value: float) -> str:
+    """Number field is value or less."""
+    return f"{_number_field(field)} <= {_literal(value)}"
+
+
+def quote(value: str) -> str:
+    """A text literal; JSON escapes survive both Milvus and Milvus Lite."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def to_epoch(moment: datetime | None) -> int:
+    """Microseconds since 1970 of a naive UTC time; -1 for unknown."""
+    if moment is None:
+        return int(UNKNOWN_NUMBER)
+    return int(moment.replace(tzinfo=UTC).timestamp() * 1_000_000)
+
+
+def _text_field(field: str) -> str:
+    if field not in _TEXT_FIELDS:
+        raise StoreError(f"{field!r} is not a text field of the vector collection")
+    return field
+
+
+def _number_field(field: str) -> str:
+    if field not in _NUMBER_FIELDS:
+        raise StoreError(f"{field!r} is not a number field of the vector collection")
+    return field
+
+
+def _literal(value: float) -> str:
+    if not math.isfinite(value):
+        raise StoreError("a filter bound must be a finite number")
+    return repr(value)

@@ -1,0 +1,85 @@
+"""How vectors lie in Milvus: names, schema and rows, the same for Milvus Lite and a server."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import numpy as np
+from pymilvus import DataType, MilvusClient
+
+from pipeline.errors import StoreError
+from pipeline.ports import VectorEntity, VectorSpec
+from pipeline.store.filters import UNKNOWN_NUMBER, UNKNOWN_TEXT, UNKNOWN_ZONE, to_epoch
+
+FRAMES_PARTITION = "frames"
+# Milvus allows 1,024 partitions of a collection; cells share this many by hash, so any number of cells fits.
+_REFERENCE_BUCKETS = 128
+_LONGEST_TEXT = 512
+REFERENCE_SUFFIX = "/reference"
+
+
+def name_collection(spec: VectorSpec) -> str:
+    """Name of the collection that holds this spec and no other."""
+    return "oddframe_" + re.sub(r"\W", "_", spec.key)
+
+
+def name_reference(frame_id: str) -> str:
+    """Primary key of a frame's entity as a reference."""
+    return frame_id + REFERENCE_SUFFIX
+
+
+def name_partition(instrument: str | None, filter_band: str | None, zone: int | None) -> str:
+    """Partition of the references of one cell; cells share partitions by hash."""
+    cell = f"{instrument or ''}\x00{filter_band or ''}\x00{zone if zone is not None else UNKNOWN_ZONE}"
+    return f"cell_{int(hashlib.sha256(cell.encode()).hexdigest()[:8], 16) % _REFERENCE_BUCKETS:03d}"
+
+
+def create_collection(client: MilvusClient, spec: VectorSpec) -> None:
+    """Create the collection of a spec with its exact (FLAT) index."""
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=128)
+    schema.add_field("frame_id", DataType.VARCHAR, max_length=64)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=spec.dimension)
+    schema.add_field("is_reference", DataType.BOOL)
+    schema.add_field("instrument", DataType.VARCHAR, max_length=_LONGEST_TEXT)
+    schema.add_field("filter", DataType.VARCHAR, max_length=_LONGEST_TEXT)
+    schema.add_field("zone", DataType.INT64)
+    schema.add_field("exposure_s", DataType.DOUBLE)
+    schema.add_field("obs_time", DataType.INT64)
+    schema.add_field("embedding", DataType.VARCHAR, max_length=128)
+    # Written back after judging, so that later searches can filter on them.
+    schema.add_field("label", DataType.VARCHAR, max_length=64)
+    schema.add_field("score", DataType.DOUBLE)
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type="FLAT", metric_type="L2")
+    client.create_collection(name_collection(spec), schema=schema, index_params=index)
+
+
+def to_row(spec: VectorSpec, entity: VectorEntity, *, reference: bool) -> dict[str, Any]:
+    """The entity as Milvus keeps it.
+
+    Raises:
+        StoreError: the vector holds NaN or infinity, which Milvus Lite would accept.
+    """
+    if not np.isfinite(entity.vector).all():
+        raise StoreError(f"the vector of frame {entity.frame_id} holds values that are not finite numbers")
+    return {
+        "id": name_reference(entity.frame_id) if reference else entity.frame_id,
+        "frame_id": entity.frame_id,
+        "vector": np.ascontiguousarray(entity.vector, dtype=np.float32),
+        "is_reference": reference,
+        "instrument": _fit(entity.instrument),
+        "filter": _fit(entity.filter),
+        "zone": UNKNOWN_ZONE if entity.zone is None else entity.zone,
+        "exposure_s": UNKNOWN_NUMBER if entity.exposure_s is None else entity.exposure_s,
+        "obs_time": to_epoch(entity.obs_time),
+        "embedding": spec.key,
+        "label": "",
+        "score": UNKNOWN_NUMBER,
+    }
+
+
+def _fit(text: str | None) -> str:
+    return UNKNOWN_TEXT if text is None else text.encode()[:_LONGEST_TEXT].decode(errors="ignore")

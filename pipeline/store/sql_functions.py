@@ -1,0 +1,245 @@
+"""Functions and operators whose answers differ between Presto and DuckDB, rewritten or refused one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlglot import exp
+
+from pipeline.errors import UsageError
+from pipeline.store.sql_statement import DIALECT, suggest
+
+# Presto functions that sqlglot passes on by name and DuckDB answers alike.
+_ALIKE = frozenset({"map_entries"})
+_REFUSED: dict[type[exp.Expr], str] = {
+    exp.ReadCSV: "read_csv is refused: read from tables and views",
+    exp.ReadParquet: "read_parquet is refused: read from tables and views",
+    exp.AtTimeZone: "AT TIME ZONE is refused: every time here is UTC",
+    exp.Repeat: "repeat is refused: it makes an array on Presto and text here",
+}
+_MAX_PAD = 10_000
+_REALS = (exp.DType.DOUBLE, exp.DType.FLOAT)
+_INTEGERS = tuple(exp.DataType.INTEGER_TYPES)
+
+# The macros stand on every connection; their names cannot be typed by a user, whose calls are checked first.
+DIVIDE, MODULO = "oddframe_divide", "oddframe_modulo"
+MACROS = (
+    f"CREATE MACRO {DIVIDE}(a, b) AS CASE WHEN b = 0 THEN error('Division by zero') ELSE a // b END",
+    f"CREATE MACRO {MODULO}(a, b) AS CASE WHEN b = 0 THEN error('Division by zero') ELSE a % b END",
+)
+
+_Rewrite = Callable[[exp.Expr], exp.Expr]
+
+
+def check_functions(tree: exp.Expr) -> None:
+    """Refuse what is no Presto function known to mean the same here.
+
+    Raises:
+        UsageError: names the function and, where there is one, a near name.
+    """
+    for node in tree.walk():
+        for kind, message in _REFUSED.items():
+            if isinstance(node, kind):
+                raise UsageError(message)
+        if isinstance(node, exp.Anonymous) and node.name.lower() not in _ALIKE | _NAMED.keys():
+            known = _ALIKE | _NAMED.keys() | {name.lower() for name in exp.FUNCTION_BY_NAME}
+            raise UsageError(f"there is no function {node.name.lower()[:60]} here{suggest(node.name, known)}")
+
+
+def rewrite_functions(tree: exp.Expr) -> None:
+    """Rewrite a typed tree in place, inner parts before the outer ones that hold them.
+
+    Raises:
+        UsageError: a part has no equal on DuckDB.
+    """
+    found = [node for node in tree.walk(bfs=True) if type(node) in _REWRITES]
+    for node in reversed(found):
+        new = _REWRITES[type(node)](node)
+        if new is not node:
+            node.replace(new)
+
+
+def _call(name: str, *arguments: exp.Expr) -> exp.Anonymous:
+    return exp.Anonymous(this=name, expressions=[argument.copy() for argument in arguments])
+
+
+def _is(node: exp.Expr | None, *types: exp.DType) -> bool:
+    return node is not None and node.type is not None and node.type.this in types
+
+
+def _divide(node: exp.Expr) -> exp.Expr:
+    left, right = node.this, node.expression
+    if _is(left, *_INTEGERS) and _is(right, *_INTEGERS):
+        return _call(DIVIDE if isinstance(node, exp.Div) else MODULO, left, right)
+    if _is(left, *_REALS) or _is(right, *_REALS) or isinstance(node, exp.Mod):
+        return node
+    text = node.sql(DIALECT)[:60]
+    if _is(left, exp.DType.DECIMAL) or _is(right, exp.DType.DECIMAL):
+        raise UsageError(f"{text} divides decimals, which Presto rounds: write 1e0 for 1.0, or cast to double")
+    if _is(left, exp.DType.INTERVAL) or _is(left, exp.DType.NULL) or _is(right, exp.DType.NULL):
+        return node
+    raise UsageError(f"{text}: the types are not known here; cast both sides to double or bigint")
+
+
+def _cast(node: exp.Expr) -> exp.Expr:
+    # DuckDB rounds halves to the even number, Presto away from zero.
+    if _is(node.this, *_REALS) and node.args["to"].this in _INTEGERS:
+        node.set("this", exp.Round(this=node.this.copy()))
+    elif _is(node.this, exp.DType.TIMESTAMP) and node.args["to"].is_type(*exp.DataType.TEXT_TYPES):
+        return _call("STRFTIME", node.this, exp.Literal.string("%Y-%m-%d %H:%M:%S.%g"))
+    return node
+
+
+def _date_diff(node: exp.Expr) -> exp.Expr:
+    # Presto counts whole units gone by, as DuckDB's date_sub does; its date_diff counts borders crossed.
+    unit = exp.Literal.string(node.text("unit").lower() or "day")
+    return _call("DATE_SUB", unit, node.expression, node.this)
+
+
+def _keep_date(node: exp.Expr) -> exp.Expr:
+    # DuckDB makes a timestamp of a date that is moved or truncated.
+    by_interval = not isinstance(node, (exp.Add, exp.Sub)) or _is(node.expression, exp.DType.INTERVAL)
+    if by_interval and _is(node.this, exp.DType.DATE):
+        return exp.Cast(this=node.copy(), to=exp.DataType.build("DATE"))
+    return node
+
+
+def _sum(node: exp.Expr) -> exp.Expr:
+    # DuckDB sums integers in 128 bits; Presto answers with a bigint.
+    if not _is(node.this, *_INTEGERS) or isinstance(node.parent, (exp.Filter, exp.Window)):
+        return node
+    return exp.Cast(this=node.copy(), to=exp.DataType.build("BIGINT"))
+
+
+def _percentile(node: exp.Expr) -> exp.Expr:
+    if node.args.get("weight"):
+        raise UsageError("approx_percentile with weights is refused: the embedded tables cannot answer it alike")
+    wanted = node.args["quantile"]
+    if isinstance(wanted, exp.Array):
+        shares: exp.Expr = exp.Array(expressions=[_share(part) for part in wanted.expressions])
+    else:
+        shares = _share(wanted)
+    return _call("QUANTILE_DISC", node.this, shares)
+
+
+def _share(quantile: exp.Expr) -> exp.Expr:
+    # Presto takes the value at index floor(q * n), DuckDB at ceil(q * n) - 1: they differ where q * n is whole, and
+    # there alone does this small step matter.
+    double = exp.DataType.build("DOUBLE")
+    step = exp.Add(this=exp.cast(quantile.copy(), double), expression=exp.Literal.number("1e-12"))
+    return exp.Least(this=step, expressions=[exp.Literal.number("1e0")])
+
+
+def _count_distinct(node: exp.Expr) -> exp.Expr:
+    return exp.Count(this=exp.Distinct(expressions=[node.this.copy()]))
+
+
+def _extreme(node: exp.Expr) -> exp.Expr:
+    if node.args.get("count"):
+        raise UsageError("max_by and min_by with a count are refused: rank with row_number() instead")
+    # DuckDB's own skips rows whose first argument is null; Presto does not.
+    name = "ARG_MAX_NULL" if isinstance(node, exp.ArgMax) else "ARG_MIN_NULL"
+    return _call(name, node.this, node.expression)
+
+
+def _cardinality(node: exp.Expr) -> exp.Expr:
+    if not _is(node.this, exp.DType.MAP):
+        return node
+    return exp.Cast(this=_call("CARDINALITY", node.this), to=exp.DataType.build("BIGINT"))
+
+
+def _from_unixtime(node: exp.Expr) -> exp.Expr:
+    return exp.Cast(this=node.copy(), to=exp.DataType.build("TIMESTAMP"))
+
+
+def _regexp_extract(node: exp.Expr) -> exp.Expr:
+    # Without a match Presto says null, DuckDB an empty text.
+    matches = exp.RegexpLike(this=node.this.copy(), expression=node.expression.copy())
+    return exp.Case(ifs=[exp.If(this=matches, true=node.copy())])
+
+
+def _split_part(node: exp.Expr) -> exp.Expr:
+    parts = exp.ArraySize(this=exp.Split(this=node.this.copy(), expression=node.args["delimiter"].copy()))
+    enough = exp.LTE(this=node.args["part_index"].copy(), expression=parts)
+    return exp.Case(ifs=[exp.If(this=enough, true=node.copy())])
+
+
+def _pad(node: exp.Expr) -> exp.Expr:
+    length = node.expression
+    # The engine's memory limit does not see one huge text.
+    if not (isinstance(length, exp.Literal) and length.is_int and int(length.name) <= _MAX_PAD):
+        raise UsageError(f"lpad and rpad take a written length of at most {_MAX_PAD}")
+    return node
+
+
+def _unnest(node: exp.Expr) -> exp.Expr:
+    if not isinstance(node.parent, (exp.From, exp.Join)):
+        return node
+    parts: list[exp.Expr] = []
+    for array in node.expressions:
+        if _is(array, exp.DType.MAP):
+            parts += [_call("UNNEST", _call("MAP_KEYS", array)), _call("UNNEST", _call("MAP_VALUES", array))]
+        elif array.type is not None and any(part.is_type(exp.DType.STRUCT) for part in array.type.expressions):
+            depth = exp.PropertyEQ(this=exp.to_identifier("max_depth"), expression=exp.Literal.number(2))
+            parts.append(_call("UNNEST", array, depth))
+        else:
+            parts.append(_call("UNNEST", array))
+    if node.args.get("offset"):
+        parts.append(_call("UNNEST", _call("RANGE", exp.Literal.number(1), _longest(node.expressions))))
+    # Two columns of one SELECT are unnested side by side and padded with nulls, as Presto does.
+    return exp.Subquery(this=exp.Select(expressions=parts), alias=node.args["alias"].copy())
+
+
+def _longest(arrays: list[exp.Expr]) -> exp.Expr:
+    sizes = [
+        _call("COALESCE", _call("CARDINALITY" if _is(array, exp.DType.MAP) else "LEN", array), exp.Literal.number(0))
+        for array in arrays
+    ]
+    longest = _call("GREATEST", *sizes) if len(sizes) > 1 else sizes[0]
+    return exp.cast(exp.Add(this=longest, expression=exp.Literal.number(1)), "BIGINT")
+
+
+def _named(node: exp.Expr) -> exp.Expr:
+    rewrite = _NAMED.get(node.name.lower())
+    return rewrite(node) if rewrite else node
+
+
+def _constant(text: str) -> _Rewrite:
+    return lambda _: exp.cast(exp.Literal.string(text), "DOUBLE")
+
+
+def _renamed(name: str) -> _Rewrite:
+    return lambda node: _call(name, *node.expressions)
+
+
+_NAMED: dict[str, _Rewrite] = {
+    "nan": _constant("nan"),
+    "infinity": _constant("inf"),
+    "is_finite": _renamed("ISFINITE"),
+    "is_infinite": _renamed("ISINF"),
+}
+_REWRITES: dict[type[exp.Expr], _Rewrite] = {
+    exp.Div: _divide,
+    exp.Mod: _divide,
+    exp.Cast: _cast,
+    exp.TryCast: _cast,
+    exp.DateDiff: _date_diff,
+    exp.DateAdd: _keep_date,
+    exp.DateSub: _keep_date,
+    exp.Add: _keep_date,
+    exp.Sub: _keep_date,
+    exp.DateTrunc: _keep_date,
+    exp.TimestampTrunc: _keep_date,
+    exp.Sum: _sum,
+    exp.ApproxQuantile: _percentile,
+    exp.ApproxDistinct: _count_distinct,
+    exp.ArgMax: _extreme,
+    exp.ArgMin: _extreme,
+    exp.ArraySize: _cardinality,
+    exp.UnixToTime: _from_unixtime,
+    exp.RegexpExtract: _regexp_extract,
+    exp.SplitPart: _split_part,
+    exp.Pad: _pad,
+    exp.Unnest: _unnest,
+    exp.Anonymous: _named,
+}

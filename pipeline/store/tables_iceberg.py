@@ -1,0 +1,214 @@
+"""Iceberg tables through pyiceberg: appends with source positions, scans, deletes.
+
+One committer per table and process. A commit that another writer beat is tried again with jitter on the refreshed
+table; its positions are merged with what the other one committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import stamina
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, In
+from pyiceberg.table import Table
+from sqlalchemy.exc import OperationalError
+
+from pipeline.errors import CommitConflictError, StoreError, TransientError
+from pipeline.ports import SourcePosition
+from pipeline.store.positions import PROPERTY, PositionSet
+from pipeline.store.schema import NAMESPACE, TABLES
+
+_COMMIT_ATTEMPTS = 10
+_TABLE_PROPERTIES = {
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    "write.parquet.compression-codec": "zstd",
+}
+
+
+def open_sqlite_catalog(database: Path, warehouse: Path) -> Catalog:
+    """A catalogue in one SQLite file, data files under a local directory."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    warehouse.mkdir(parents=True, exist_ok=True)
+    return SqlCatalog(
+        NAMESPACE, uri=f"sqlite:///{database}?timeout=30", warehouse=warehouse.as_uri(), init_catalog_tables="true"
+    )
+
+
+class IcebergTables:
+    """The tables of `schema.TABLES` in one catalogue."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._tables: dict[str, Table] = {}
+        self._arrow: dict[str, pa.Schema] = {}
+
+    def create_missing(self) -> None:
+        """Create the namespace and every table that is not there."""
+        self._catalog.create_namespace_if_not_exists(NAMESPACE)
+        for definition in TABLES:
+            self._tables[definition.name] = self._catalog.create_table_if_not_exists(
+                f"{NAMESPACE}.{definition.name}",
+                definition.schema,
+                partition_spec=definition.partition_spec,
+                properties=_TABLE_PROPERTIES,
+            )
+
+    def append(
+        self, table: str, rows: Sequence[Mapping[str, Any]], positions: Sequence[SourcePosition] = ()
+    ) -> int | None:
+        """Commit rows and the positions they came from in one snapshot.
+
+        Returns:
+            The snapshot id; None where there was neither a row nor a position.
+
+        Raises:
+            CommitConflictError: other writers won ten times in a row.
+            TransientError: the catalogue or the disk did not answer.
+            StoreError: the rows do not fit the table.
+        """
+        if not rows and not positions:
+            return None
+        try:
+            data = pa.Table.from_pylist(list(rows), schema=self._arrow_schema(table))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise StoreError(f"a row does not fit table {table}: {error}") from error
+        return self._commit(table, data, positions)
+
+    def scan(
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        *,
+        where: Mapping[str, Sequence[Any]] | None = None,
+        as_of: int | None = None,
+    ) -> pa.Table:
+        """Rows as Arrow; see `TableStore.scan`."""
+        current = self._load(table)
+        return current.scan(
+            row_filter=_any_of(where),
+            selected_fields=tuple(columns) if columns else ("*",),
+            snapshot_id=as_of,
+        ).to_arrow()
+
+    def positions(self, table: str) -> PositionSet:
+        """Positions the table holds, from the newest snapshot that states them."""
+        return _read_positions(self._load(table))
+
+    def snapshot_id(self, table: str) -> int | None:
+        """Id of the newest snapshot, None while the table is empty."""
+        snapshot = self._load(table).current_snapshot()
+        return snapshot.snapshot_id if snapshot else None
+
+    def snapshot_before(self, table: str, moment: datetime) -> int | None:
+        """Id of the snapshot that was current at a moment (naive UTC), None if the table was empty then."""
+        snapshot = self._load(table).snapshot_as_of_timestamp(int(moment.replace(tzinfo=UTC).timestamp() * 1000))
+        return snapshot.snapshot_id if snapshot else None
+
+    def delete(self, table: str, where: Mapping[str, Sequence[Any]]) -> int:
+        """Remove the rows that match; positions stay held."""
+        found = int(self.scan(table, [next(iter(where))], where=where).num_rows)
+        if found:
+            current = self._load(table)
+            current.delete(_any_of(where), snapshot_properties={PROPERTY: _read_positions(current).to_property()})
+        return found
+
+    def rewrite(self, table: str, where: Mapping[str, Sequence[Any]], data: pa.Table) -> None:
+        """Replace the rows that match by others, in one commit: what compaction and repair need."""
+        current = self._load(table)
+        current.overwrite(
+            data.cast(self._arrow_schema(table)),
+            overwrite_filter=_any_of(where),
+            snapshot_properties={PROPERTY: _read_positions(current).to_property()},
+        )
+
+    def raw(self, table: str) -> Table:
+        """The pyiceberg table, refreshed: for maintenance, which speaks of snapshots and files."""
+        return self._load(table)
+
+    def close(self) -> None:
+        """Release the catalogue's connections."""
+        self._tables.clear()
+        if isinstance(self._catalog, SqlCatalog):
+            self._catalog.engine.dispose()
+
+    def _commit(self, table: str, data: pa.Table, positions: Sequence[SourcePosition]) -> int | None:
+        for attempt in stamina.retry_context(on=CommitConflictError, attempts=_COMMIT_ATTEMPTS, timeout=60):
+            with attempt:
+                current = self._load(table)
+                held = _read_positions(current).add(positions)
+                try:
+                    current.append(data, snapshot_properties={PROPERTY: held.to_property()})
+                except CommitFailedException as error:
+                    raise CommitConflictError(f"table {table}: another writer committed first ({error})") from error
+                except (OSError, OperationalError) as error:
+                    raise TransientError(f"table {table}: cannot commit: {error}") from error
+        return self.snapshot_id(table)
+
+    def _load(self, table: str) -> Table:
+        try:
+            known = self._tables.get(table)
+            if known is None:
+                known = self._tables[table] = self._catalog.load_table(f"{NAMESPACE}.{table}")
+                return known
+            return known.refresh()
+        except NoSuchTableError as error:
+            raise StoreError(f"there is no table {table}; run `oddframe doctor`") from error
+        except OperationalError as error:
+            raise TransientError(f"the catalogue does not answer: {error}") from error
+
+    def _arrow_schema(self, table: str) -> pa.Schema:
+        if table not in self._arrow:
+            self._arrow[table] = self._load(table).schema().as_arrow()
+        return self._arrow[table]
+
+
+def expire_before(table: Table, moment: datetime, keep: frozenset[int]) -> int:
+    """Forget snapshots older than a moment (naive UTC) unless kept or current; returns how many.
+
+    The data files stay until the orphan sweep: expiry is metadata only.
+    """
+    limit = int(moment.replace(tzinfo=UTC).timestamp() * 1000)
+    current = table.current_snapshot()
+    protected = keep | ({current.snapshot_id} if current else set())
+    old = [s.snapshot_id for s in table.snapshots() if s.timestamp_ms < limit and s.snapshot_id not in protected]
+    if old:
+        table.maintenance.expire_snapshots().by_ids(old).commit()
+    return len(old)
+
+
+def now_utc() -> datetime:
+    """The current time as naive UTC, microseconds."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def days_ago(days: float) -> datetime:
+    """Naive UTC time so many days back."""
+    return now_utc() - timedelta(days=days)
+
+
+def _any_of(where: Mapping[str, Sequence[Any]] | None) -> BooleanExpression:
+    if not where:
+        return AlwaysTrue()
+    tests: list[BooleanExpression] = [In(term=column, literals=list(values)) for column, values in where.items()]
+    return reduce(And, tests)
+
+
+def _read_positions(table: Table) -> PositionSet:
+    snapshot = table.current_snapshot()
+    while snapshot is not None:
+        summary = snapshot.summary
+        text = summary.additional_properties.get(PROPERTY) if summary else None
+        if text is not None:
+            return PositionSet.from_property(text)
+        # A commit made by another tool (Presto, a repair by hand) says nothing of positions: its parent still does.
+        snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id else None
+    return PositionSet()

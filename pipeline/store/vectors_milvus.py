@@ -1,0 +1,291 @@
+"""Vectors in Milvus through pymilvus: the embedded Milvus Lite and a server speak the same calls.
+
+One collection per spec. Every frame is one entity in partition `frames`; a reference is one more entity, in the
+partition its prefilter cell hashes to, so a search touches only partitions that can hold an answer and nothing is ever
+moved between partitions. FLAT index: exact under any filter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus import MilvusClient, MilvusException
+
+from pipeline.errors import LockedError, StoreError, TransientError
+from pipeline.ports import Candidate, Prefilter, VectorCounts, VectorEntity, VectorSpec
+from pipeline.store.filters import build_filter, one_of
+from pipeline.store.matrix import Cell, search_matrix
+from pipeline.store.milvus_layout import (
+    FRAMES_PARTITION,
+    REFERENCE_SUFFIX,
+    create_collection,
+    name_collection,
+    name_partition,
+    name_reference,
+    to_row,
+)
+
+_ROWS_PER_CALL = 512
+_QUERIES_PER_CALL = 16
+_IDS_PER_CALL = 1_000
+# Above this many values a cell is searched by Milvus alone; below, many queries at once share one fetched matrix.
+_MATRIX_VALUES = 16 * 2**20
+_BULK_QUERIES = 4
+_CACHED_CELLS = 8
+
+
+def open_lite(path: Path) -> MilvusVectors:
+    """Milvus Lite in a directory; one process at a time.
+
+    Raises:
+        LockedError: another process has it open.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        client = MilvusClient(str(path))
+    except MilvusException as error:
+        if "lock" in str(error).lower() or "another process" in str(error).lower():
+            raise LockedError(f"{path} is open in another oddframe process; stop it first") from error
+        raise StoreError(f"cannot open the vector store {path}: {_first_line(error)}") from error
+    store = MilvusVectors(client)
+    store.settle()
+    return store
+
+
+class MilvusVectors:
+    """The vector store behind a pymilvus client."""
+
+    def __init__(self, client: MilvusClient) -> None:
+        self._client = client
+        self._partitions: dict[str, set[str]] = {}
+        self._dirty: set[str] = set()
+        self._cells: OrderedDict[tuple[str, str], Cell | None] = OrderedDict()
+
+    def settle(self) -> None:
+        """Flush every collection before the first write.
+
+        A process killed while Milvus Lite flushed leaves a log that would be replayed on top of the flushed rows.
+        """
+        for collection in self._client.list_collections():
+            self._client.flush(collection)
+
+    def upsert(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
+        """Keep one vector per frame id; the same id again replaces the earlier one."""
+        self._write(spec, [(FRAMES_PARTITION, to_row(spec, e, reference=False)) for e in entities])
+
+    def put_references(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
+        """Make frames searchable as references."""
+        self._cells.clear()
+        self._write(
+            spec, [(name_partition(e.instrument, e.filter, e.zone), to_row(spec, e, reference=True)) for e in entities]
+        )
+        self.flush()
+
+    def drop_references(self, spec: VectorSpec, frame_ids: Sequence[str]) -> None:
+        """Take frames out of the searchable references."""
+        self._cells.clear()
+        self._delete(spec, [name_reference(i) for i in frame_ids])
+
+    def delete(self, spec: VectorSpec, frame_ids: Sequence[str]) -> None:
+        """Remove frames, as frames and as references."""
+        self._cells.clear()
+        self._delete(spec, [*frame_ids, *(name_reference(i) for i in frame_ids)])
+
+    def search(
+        self, spec: VectorSpec, queries: NDArray[np.float32], prefilter: Prefilter, k: int
+    ) -> list[list[Candidate]]:
+        """The k nearest references of each query; distances are the root of what Milvus answers."""
+        expression, partitions = build_filter(prefilter), self._reference_partitions(spec, prefilter)
+        if not partitions:
+            return [[] for _ in queries]
+        if len(queries) >= _BULK_QUERIES and (cell := self._fetch_cell(spec, expression, partitions)) is not None:
+            return search_matrix(cell, queries, k)
+        found: list[list[Candidate]] = []
+        # Milvus Lite builds an (queries, rows, dimension) array: small groups bound its memory.
+        for start in range(0, len(queries), _QUERIES_PER_CALL):
+            group = np.ascontiguousarray(queries[start : start + _QUERIES_PER_CALL], dtype=np.float32)
+            with _Faults("search"):
+                answer = self._client.search(
+                    name_collection(spec),
+                    list(group),
+                    filter=expression,
+                    limit=k,
+                    output_fields=["frame_id"],
+                    partition_names=partitions,
+                    consistency_level="Strong",
+                )
+            found += [[_to_candidate(hit) for hit in hits] for hits in answer]
+        return found
+
+    def members(self, spec: VectorSpec, prefilter: Prefilter, limit: int) -> list[str]:
+        """Frame ids of the references that pass the prefilter, in id order."""
+        expression, partitions = build_filter(prefilter), self._reference_partitions(spec, prefilter)
+        if not partitions:
+            return []
+        cell = self._fetch_cell(spec, expression, partitions)
+        if cell is not None:
+            return cell[0][:limit]
+        rows = self._rows(spec, expression, ["frame_id"], partitions)
+        return sorted(row["frame_id"] for row in rows)[:limit]
+
+    def fetch(self, spec: VectorSpec, frame_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Stored vectors of these frames."""
+        found: dict[str, NDArray[np.float32]] = {}
+        if FRAMES_PARTITION not in self._known_partitions(spec):
+            return found
+        for group in _groups(sorted(set(frame_ids)), _IDS_PER_CALL):
+            rows = self._rows(spec, one_of("id", group), ["frame_id", "vector"], [FRAMES_PARTITION])
+            found |= {row["frame_id"]: np.asarray(row["vector"], dtype=np.float32) for row in rows}
+        return found
+
+    def contents(self, spec: VectorSpec) -> VectorCounts:
+        """Every id held; an id stored twice is named."""
+        if not self._known_partitions(spec):
+            return VectorCounts(frozenset(), frozenset())
+        counts = Counter(row["id"] for row in self._rows(spec, 'id != ""', ["id"], None))
+        return VectorCounts(
+            frames=frozenset(i for i in counts if not i.endswith(REFERENCE_SUFFIX)),
+            references=frozenset(i.removesuffix(REFERENCE_SUFFIX) for i in counts if i.endswith(REFERENCE_SUFFIX)),
+            doubled=frozenset(i.removesuffix(REFERENCE_SUFFIX) for i, n in counts.items() if n > 1),
+        )
+
+    def specs(self) -> list[str]:
+        """Keys of the specs that have a collection."""
+        return sorted(name for name in self._client.list_collections() if name.startswith("oddframe_"))
+
+    def flush(self) -> None:
+        """Unflushed rows are searched through a slow path on Milvus Lite."""
+        for collection in sorted(self._dirty):
+            with _Faults("flush"):
+                self._client.flush(collection)
+        self._dirty.clear()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._client.close()
+
+    def _write(self, spec: VectorSpec, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        by_partition: dict[str, dict[str, dict[str, Any]]] = {}
+        for partition, row in rows:
+            # The same key twice in one call would be kept twice by a server.
+            by_partition.setdefault(partition, {})[row["id"]] = row
+        for partition, unique in by_partition.items():
+            self._ensure_partition(spec, partition)
+            for group in _groups(list(unique.values()), _ROWS_PER_CALL):
+                with _Faults("upsert"):
+                    self._client.upsert(name_collection(spec), group, partition_name=partition)
+        self._dirty.add(name_collection(spec))
+
+    def _delete(self, spec: VectorSpec, ids: Sequence[str]) -> None:
+        if not self._known_partitions(spec):
+            return
+        for group in _groups(list(ids), _IDS_PER_CALL):
+            with _Faults("delete"):
+                self._client.delete(name_collection(spec), filter=one_of("id", group))
+        self._dirty.add(name_collection(spec))
+        self.flush()
+
+    def _fetch_cell(self, spec: VectorSpec, expression: str, partitions: list[str]) -> Cell | None:
+        key = (spec.key, expression)
+        if key not in self._cells:
+            limit = _MATRIX_VALUES // spec.dimension
+            with _Faults("query"):
+                counted = self._client.query(
+                    name_collection(spec),
+                    filter=expression,
+                    output_fields=["count(*)"],
+                    partition_names=partitions,
+                    consistency_level="Strong",
+                )[0]["count(*)"]
+            self._cells[key] = self._read_cell(spec, expression, partitions) if counted <= limit else None
+            while len(self._cells) > _CACHED_CELLS:
+                self._cells.popitem(last=False)
+        self._cells.move_to_end(key)
+        return self._cells[key]
+
+    def _read_cell(self, spec: VectorSpec, expression: str, partitions: list[str]) -> Cell:
+        unique = {
+            row["frame_id"]: row["vector"] for row in self._rows(spec, expression, ["frame_id", "vector"], partitions)
+        }
+        ids = sorted(unique)
+        matrix = np.asarray([unique[i] for i in ids], dtype=np.float32).reshape(len(ids), spec.dimension)
+        return ids, matrix
+
+    def _rows(
+        self, spec: VectorSpec, expression: str, fields: list[str], partitions: list[str] | None
+    ) -> Iterator[dict[str, Any]]:
+        with _Faults("query"):
+            pages = self._client.query_iterator(
+                name_collection(spec),
+                batch_size=_IDS_PER_CALL,
+                filter=expression,
+                output_fields=fields,
+                partition_names=partitions or [],
+                consistency_level="Strong",
+            )
+            while page := pages.next():
+                yield from page
+            pages.close()
+
+    def _reference_partitions(self, spec: VectorSpec, prefilter: Prefilter) -> list[str]:
+        zones: Sequence[int | None] = prefilter.zones or (None,)
+        wanted = {name_partition(prefilter.instrument, prefilter.filter, zone) for zone in zones}
+        return sorted(wanted & self._known_partitions(spec))
+
+    def _known_partitions(self, spec: VectorSpec) -> set[str]:
+        collection = name_collection(spec)
+        if collection not in self._partitions:
+            with _Faults("describe"):
+                if not self._client.has_collection(collection):
+                    return set()
+                self._client.load_collection(collection)
+                self._partitions[collection] = set(self._client.list_partitions(collection))
+        return self._partitions[collection]
+
+    def _ensure_partition(self, spec: VectorSpec, partition: str) -> None:
+        collection = name_collection(spec)
+        if partition in self._known_partitions(spec):
+            return
+        with _Faults("create"):
+            if not self._client.has_collection(collection):
+                create_collection(self._client, spec)
+                self._client.load_collection(collection)
+            if not self._client.has_partition(collection, partition):
+                self._client.create_partition(collection, partition)
+                # A server makes a new partition searchable only when the collection is loaded once more.
+                self._client.load_collection(collection)
+        self._partitions.setdefault(collection, set()).add(partition)
+
+
+class _Faults:
+    """Turns what pymilvus raises into our errors; the client has retried what it could by then."""
+
+    def __init__(self, action: str) -> None:
+        self._action = action
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (MilvusException, grpc.RpcError)):
+            raise TransientError(f"vector store, {self._action}: {_first_line(error)}") from error
+
+
+def _to_candidate(hit: Any) -> Candidate:
+    return Candidate(hit["entity"]["frame_id"], float(np.sqrt(max(0.0, hit["distance"]))))
+
+
+def _groups(items: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,123 @@
+"""The one place that names concrete stores, opens them and closes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.embed.registry import known_embeddings
+from pipeline.errors import LockedError, TransientError
+from pipeline.frame.sky import SkyRules
+from pipeline.frame.types import DecodeLimits
+from pipeline.judge.eligibility import load_rules
+from pipeline.judge.prefilter import SearchRules
+from pipeline.run.lake import JudgeRules, Lake
+from pipeline.run.prepare import PreparePlan
+from pipeline.settings import Settings
+from pipeline.source.spool import SpoolSource
+from pipeline.store.originals import LocalOriginals, TieredOriginals
+from pipeline.store.tables_iceberg import IcebergTables, now_utc, open_sqlite_catalog
+from pipeline.store.vectors_milvus import MilvusVectors, open_lite
+
+
+@contextmanager
+def open_lake(settings: Settings) -> Iterator[Lake]:
+    """Everything, for reading and writing; one process at a time.
+
+    Raises:
+        LockedError: another process has the home open for writing.
+        TransientError: a store does not answer.
+    """
+    home = settings.home
+    with lock_home(home):
+        tables = open_tables(settings)
+        vectors = open_vectors(settings)
+        source = SpoolSource(home / "spool.db")
+        try:
+            yield Lake(
+                tables=tables,
+                vectors=vectors,
+                originals=open_originals(settings),
+                source=source,
+                embeddings=known_embeddings(settings.embed.pixels_shape),
+                plan=build_plan(settings),
+                rules=build_rules(settings),
+                workers=settings.decode.workers,
+                batch=settings.batch.bulk_frames,
+                clock=now_utc,
+            )
+        finally:
+            source.close()
+            vectors.close()
+            tables.close()
+
+
+@contextmanager
+def lock_home(home: Path) -> Iterator[None]:
+    """Hold the home against other writers; the lock goes with the process, also when it is killed."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TransientError(f"cannot make the home directory {home}: {error.strerror}; set ODDFRAME_HOME") from error
+    lock = FileLock(home / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise LockedError(f"{home} is in use by another oddframe process; wait for it or stop it") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def open_tables(settings: Settings) -> IcebergTables:
+    """The tables alone: reading them needs no lock."""
+    try:
+        tables = IcebergTables(open_sqlite_catalog(settings.home / "catalog.db", settings.home / "warehouse"))
+    except OSError as error:
+        raise TransientError(f"cannot open the tables in {settings.home}: {error}") from error
+    tables.create_missing()
+    return tables
+
+
+def open_vectors(settings: Settings) -> MilvusVectors:
+    """The vector store of the embedded profile."""
+    return open_lite(settings.home / "vectors.db")
+
+
+def open_originals(settings: Settings) -> TieredOriginals:
+    """Hot copies under the home, old ones in the archive warehouse."""
+    archive = settings.archive.root or settings.home / "archive"
+    return TieredOriginals(LocalOriginals(settings.home / "originals"), LocalOriginals(archive))
+
+
+def build_plan(settings: Settings) -> PreparePlan:
+    """What workers are told."""
+    decode = settings.decode
+    return PreparePlan(
+        limits=DecodeLimits(
+            max_bytes=decode.max_bytes,
+            max_unpacked_bytes=decode.max_unpacked_bytes,
+            max_pixels=decode.max_pixels,
+            seconds=decode.seconds,
+            memory_bytes=decode.memory_mb * 2**20,
+        ),
+        sky=SkyRules(order=settings.sky.zone_order, default_radius=settings.sky.pointing_radius_deg),
+        embeddings=known_embeddings(settings.embed.pixels_shape),
+    )
+
+
+def build_rules(settings: Settings) -> JudgeRules:
+    """How frames are judged."""
+    search = settings.search
+    return JudgeRules(
+        budget=search.budget,
+        neighbours=search.neighbours,
+        min_references=search.min_references,
+        search=SearchRules(search.exposure_factor, search.obs_after, search.obs_before),
+        eligibility=load_rules(search.eligibility_file),
+        reference_set=search.reference_set,
+    )

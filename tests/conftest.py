@@ -1,0 +1,22 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REAL_DATA = "ODDFRAME_TEST_DATA"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real frames: where ODDFRAME_TEST_DATA says, else beside the checkout; without it the test is skipped."""
+    named = os.environ.get(REAL_DATA)
+    root = Path(named) if named else Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if root.is_dir():
+        return root
+    if named:
+        pytest.fail(f"{REAL_DATA} names {named}, which is no folder")
+    pytest.skip(f"no real frames: set {REAL_DATA} to their folder (there is none beside the checkout either)")
