@@ -106,17 +106,8 @@ class VectorCounts:
     doubled: frozenset[str] = field(default=frozenset())
 
 
-class VectorStore(Protocol):
-    """Unit vectors by spec, with an exact L2 search among references under a metadata prefilter."""
-
-    def upsert(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
-        """Keep one vector per frame id; the same id again replaces the earlier one."""
-
-    def put_references(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
-        """Make the frames searchable as references."""
-
-    def drop_references(self, spec: VectorSpec, frame_ids: Sequence[str]) -> None:
-        """Take frames out of the searchable references; their own vectors stay."""
+class ReferenceVectors(Protocol):
+    """An exact L2 search among references under a metadata prefilter."""
 
     def search(
         self, spec: VectorSpec, queries: NDArray[np.float32], prefilter: Prefilter, k: int
@@ -128,6 +119,19 @@ class VectorStore(Protocol):
 
     def fetch(self, spec: VectorSpec, frame_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Stored vectors of these frames; unknown ids are absent from the answer."""
+
+
+class VectorStore(ReferenceVectors, Protocol):
+    """Unit vectors by spec, of frames and of references."""
+
+    def upsert(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
+        """Keep one vector per frame id; the same id again replaces the earlier one."""
+
+    def put_references(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
+        """Make the frames searchable as references."""
+
+    def drop_references(self, spec: VectorSpec, frame_ids: Sequence[str]) -> None:
+        """Take frames out of the searchable references; their own vectors stay."""
 
     def contents(self, spec: VectorSpec) -> VectorCounts:
         """Every id held, for verification."""
@@ -179,6 +183,9 @@ class TableStore(Protocol):
     def delete(self, table: str, where: Mapping[str, Sequence[Any]]) -> int:
         """Remove rows whose columns have any of these values; returns how many."""
 
+    def rewrite(self, table: str, where: Mapping[str, Sequence[Any]], data: pa.Table) -> None:
+        """Replace the rows that match (all, if `where` is empty) in one commit."""
+
 
 class OriginalStore(Protocol):
     """Frames as delivered, byte for byte, by content hash."""
@@ -202,5 +209,18 @@ class FrameSource(Protocol):
     def pending(self, held: Positions) -> list[RawFrame]:
         """Messages enrolled whose position the lake does not hold yet."""
 
+    def messages(self) -> Iterator[RawFrame]:
+        """Every message ever given a position, in order: what `verify` compares with."""
+
     def acknowledge(self, positions: Sequence[SourcePosition]) -> None:
         """Tell the source how far we are: a hint, the lake holds the truth."""
+
+
+class Spool(Protocol):
+    """A directory that frames appear in."""
+
+    def list_new(self, directory: Path) -> list[Path]:
+        """Files that changed since they were last marked as seen, in name order."""
+
+    def mark_seen(self, paths: Sequence[Path]) -> None:
+        """Remember files whose batch is committed."""

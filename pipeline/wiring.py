@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from pipeline.clock import now_utc
 from pipeline.embed.registry import known_embeddings
-from pipeline.errors import LockedError, TransientError
-from pipeline.frame.sky import SkyRules
-from pipeline.frame.types import DecodeLimits
+from pipeline.errors import LockedError, StoreError, TransientError
+from pipeline.frame.types import DecodeLimits, SkyRules
 from pipeline.judge.eligibility import load_rules
 from pipeline.judge.prefilter import SearchRules
+from pipeline.ports import VectorStore
 from pipeline.run.lake import JudgeRules, Lake
-from pipeline.run.prepare import PreparePlan
+from pipeline.run.prepared import PreparePlan
 from pipeline.settings import Settings
 from pipeline.source.spool import SpoolSource
 from pipeline.store.originals import LocalOriginals, TieredOriginals
-from pipeline.store.tables_iceberg import IcebergTables, now_utc, open_sqlite_catalog
-from pipeline.store.vectors_milvus import MilvusVectors, open_lite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.store.sql_catalog import SqlCatalog
+    from pipeline.store.sql_duckdb import DuckDbSql
+    from pipeline.store.tables_iceberg import IcebergTables
 
 
 @contextmanager
@@ -75,6 +82,9 @@ def lock_home(home: Path) -> Iterator[None]:
 
 def open_tables(settings: Settings) -> IcebergTables:
     """The tables alone: reading them needs no lock."""
+    # The catalogue's libraries take seconds to load: help and wrong use must not wait for them.
+    from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog  # noqa: PLC0415
+
     try:
         tables = IcebergTables(open_sqlite_catalog(settings.home / "catalog.db", settings.home / "warehouse"))
     except OSError as error:
@@ -83,8 +93,11 @@ def open_tables(settings: Settings) -> IcebergTables:
     return tables
 
 
-def open_vectors(settings: Settings) -> MilvusVectors:
+def open_vectors(settings: Settings) -> VectorStore:
     """The vector store of the embedded profile."""
+    # Commands that only read tables must not wait for the vector client to load.
+    from pipeline.store.vectors_milvus import open_lite  # noqa: PLC0415
+
     return open_lite(settings.home / "vectors.db")
 
 
@@ -121,3 +134,53 @@ def build_rules(settings: Settings) -> JudgeRules:
         eligibility=load_rules(search.eligibility_file),
         reference_set=search.reference_set,
     )
+
+
+def open_sql(settings: Settings) -> tuple[DuckDbSql, SqlCatalog]:
+    """The SQL engine over the tables, and the named views and queries."""
+    # The engine is loaded by those who ask questions alone.
+    from pipeline.store.sql_catalog import SqlCatalog, find_sql_directory  # noqa: PLC0415
+    from pipeline.store.sql_duckdb import DuckDbSql  # noqa: PLC0415
+
+    tables = open_tables(settings)
+    catalog = SqlCatalog.load(find_sql_directory())
+
+    def scan(table: str, columns: tuple[str, ...] | None, as_of: int | None) -> pa.Table:
+        return tables.scan(table, columns, as_of=as_of)
+
+    return DuckDbSql(scan, catalog), catalog
+
+
+def list_probes(settings: Settings) -> list[tuple[str, Callable[[], str], str]]:
+    """What `doctor` asks of each store of the profile: name, probe, advice."""
+
+    def probe_tables() -> str:
+        tables = open_tables(settings)
+        counts = {name: tables.scan(name, ["frame_id"]).num_rows for name in ("frames", "verdicts", "deliveries")}
+        problems = tables.compare_schema()
+        if problems:
+            raise StoreError("; ".join(problems))
+        return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+    def probe_vectors() -> str:
+        with lock_home(settings.home):
+            vectors = open_vectors(settings)
+            try:
+                return ", ".join(vectors.specs()) or "empty"
+            finally:
+                vectors.close()
+
+    def probe_originals() -> str:
+        return f"{sum(1 for _ in open_originals(settings).ids())} kept"
+
+    def probe_sql() -> str:
+        engine, catalog = open_sql(settings)
+        engine.query("select count(*) from frames")
+        return f"{len(catalog.queries)} queries, {len(catalog.views)} views"
+
+    return [
+        ("tables", probe_tables, "look at the message; `oddframe verify --repair` mends rows, a backup the catalogue"),
+        ("vectors", probe_vectors, "stop the other process, or remove vectors.db and run `oddframe verify --repair`"),
+        ("originals", probe_originals, "check the permissions of the home and the archive"),
+        ("sql", probe_sql, "install oddframe again: its sql directory is incomplete"),
+    ]

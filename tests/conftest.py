@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A deadline measures how busy the machine is, not the code; limits on time have tests of their own.
+settings.register_profile("oddframe", deadline=None)
+settings.load_profile("oddframe")
 
 REAL_DATA = "ODDFRAME_TEST_DATA"
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.embed.types import to_unit
 
@@ -41,6 +40,9 @@ class PixelsDemo:
         Raises:
             NothingToEmbedError: a zero frame.
         """
+        # Loads slowly, and every command knows this preset while few compute it.
+        from scipy import ndimage  # noqa: PLC0415
+
         del valid
         image = np.nan_to_num(pixels.astype(np.float64))
         factors = np.asarray(image.shape) / np.asarray(self.grid)

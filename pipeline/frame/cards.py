@@ -67,6 +67,23 @@ def read_cards(raw: bytes) -> dict[str, Value]:
     return header
 
 
+def write_card(keyword: str, value: Value) -> str:
+    """Write one card of 80 characters; floats with all their digits, which astropy's own writer may cut.
+
+    Strings must fit in one card; the header rooms here write only short ones.
+    """
+    if isinstance(value, str):
+        text = "'" + value.replace("'", "''").ljust(8) + "'"
+    elif isinstance(value, bool):
+        text = "T" if value else "F"
+    else:
+        text = repr(value).upper()
+    card = f"{keyword:8}= {text:>20}"
+    if len(card) > CARD:
+        raise UnreadableFrameError("bad_header", f"{keyword} is too long for its card.")
+    return card.ljust(CARD)
+
+
 def _read_card(keyword: str, card: str) -> tuple[str, Value]:
     if card[8:10] == "= " and len(card) == CARD and _KEYWORD.fullmatch(keyword) is not None:
         value = _read_value(card[10:])

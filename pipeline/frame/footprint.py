@@ -13,6 +13,7 @@ from astropy.wcs import WCS, Wcsprm
 from numpy.typing import NDArray
 
 from pipeline.frame.angles import is_number
+from pipeline.frame.cards import write_card
 
 _NEEDED = re.compile(r"(?:CRVAL|CRPIX|CDELT|CROTA)[12]|(?:CD|PC)[12]_[12]|PV[12]_\d{1,2}|LONPOLE|LATPOLE|EQUINOX")
 _SIP = re.compile(r"(?:A|B)_(?:ORDER|\d_\d)")
@@ -51,6 +52,9 @@ def find_footprint(header: Mapping[str, object], shape: tuple[int, int], notes: 
     if not {"CRVAL1", "CRVAL2"} <= numbers.keys() or not any(map(_SCALE.fullmatch, numbers)):
         notes.append("The header names a celestial WCS but not its reference point or scale.")
         return None
+    if _is_singular(numbers):
+        notes.append("The WCS cannot be used (its CD matrix has no inverse).")
+        return None
     height, width = shape
     middle = ((width - 1) / 2, (height - 1) / 2)
     beside = [(middle[0] + 1, middle[1]), (middle[0], middle[1] + 1)]
@@ -61,6 +65,12 @@ def find_footprint(header: Mapping[str, object], shape: tuple[int, int], notes: 
         notes.append(f"The WCS cannot be used ({type(error).__name__}).")
         return None
     return _summarise(places, shape, _SYSTEMS["GLON" if "GLON" in names else "RA"], notes)
+
+
+def _is_singular(numbers: Mapping[str, float]) -> bool:
+    """Say whether a CD matrix is given that has no inverse; wcslib would put another in its place without a word."""
+    a, b, c, d = (numbers.get(f"CD{row}_{column}", 0.0) for row in (1, 2) for column in (1, 2))
+    return any(key.startswith("CD") and "_" in key for key in numbers) and a * d - b * c == 0
 
 
 def _transform(
@@ -79,14 +89,9 @@ def _transform(
             order = wcs.wcs
             places = wcs.all_pix2world(pixels, 0)
         else:
-            order = Wcsprm("".join(_write_card(*card) for card in cards.items()).encode("ascii", "replace"))
+            order = Wcsprm("".join(write_card(*card) for card in cards.items()).encode("ascii", "replace"))
             places = order.p2s(pixels, 0)["world"]
     return np.asarray(places)[:, [order.lng, order.lat]]
-
-
-def _write_card(keyword: str, value: str | float) -> str:
-    text = "'" + value.replace("'", "") + "'" if isinstance(value, str) else repr(value).upper()
-    return f"{keyword:8}= {text:>20}"[:80].ljust(80)
 
 
 def _summarise(places: NDArray[np.float64], shape: tuple[int, int], system: str, notes: list[str]) -> Footprint | None:

@@ -8,8 +8,8 @@ from math import isfinite
 from pipeline.frame.aliases import Aliases, AliasTable, load_aliases
 from pipeline.frame.obstime import find_night, find_obs_time
 from pipeline.frame.quality import measure
-from pipeline.frame.sky import SkyRules, find_pointing
-from pipeline.frame.types import Frame, FrameRow, Quality
+from pipeline.frame.sky import find_pointing
+from pipeline.frame.types import Frame, FrameRow, Quality, SkyRules
 
 _PLANE = 2
 

@@ -68,22 +68,22 @@ def _describe_unit(payload: bytes, start: int, end: int, index: int, limits: Dec
     past = end + CARD
     data = past + (start - past) % BLOCK
     axes = _read_axes(header, "NAXIS", index)
-    size = _measure_data(header, axes, index)
-    if size and data + size > len(payload):
-        raise UnreadableFrameError(
-            "truncated",
-            f"Unit {index} declares {size} bytes of data; {max(0, len(payload) - data)} are there.",
-        )
     compressed = header.get("ZIMAGE") is True and header.get("XTENSION") == "BINTABLE"
-    holds_image = index == 0 or header.get("XTENSION") == "IMAGE"
     bitpix = _read_bitpix(header, "BITPIX", index)
+    size = _measure_data(header, axes, index)
     if compressed:
         axes, bitpix = _read_axes(header, "ZNAXIS", index), _read_bitpix(header, "ZBITPIX", index)
-    shape = tuple(reversed(axes)) if compressed or holds_image else ()
-    if prod(shape) > limits.max_pixels:
+    elif index > 0 and header.get("XTENSION") != "IMAGE":
+        axes = ()
+    if prod(axes) > limits.max_pixels:
         raise UnreadableFrameError(
-            "too_large", f"Unit {index} has {prod(shape)} pixels; the limit is {limits.max_pixels}."
+            "too_large", f"Unit {index} declares {prod(axes)} pixels; the limit is {limits.max_pixels}."
         )
+    if size and data + size > len(payload):
+        raise UnreadableFrameError(
+            "truncated", f"Unit {index} declares {size} bytes of data; {max(0, len(payload) - data)} are there."
+        )
+    shape = tuple(reversed(axes))
     return Unit(index, start, data, data + size, header, compressed, shape, bitpix)
 
 

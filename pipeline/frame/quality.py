@@ -22,6 +22,8 @@ CEILING_COUNT = 5
 CEILING_SIGMA = 20.0
 _MESH = 16
 _SMALLEST = 64
+_CLIPS = 3
+_CLIP_SIGMA = 4.0
 _CUT = 2048
 _PIXEL_STACK = 1_000_000
 _MAD_TO_SIGMA = 1.4826
@@ -74,9 +76,9 @@ class _Sky:
         self.level: Image | None = None
         if self.step > 1 or min(pixels.shape) >= _SMALLEST:
             self.level = _map_sky(sample, known, self.background)
-        self.noise = _measure_spread(
-            values - np.float32(self.background) if self.level is None else (sample - self.level)[known]
-        )
+        spread = values - np.float32(self.background) if self.level is None else (sample - self.level)[known]
+        same = np.count_nonzero(values == self.background)
+        self.noise = _measure_spread(spread, coarse=same > values.size // 2)
 
     def subtract_from(self, pixels: Image) -> Image:
         """Subtract the sky from the frame it was measured on."""
@@ -98,11 +100,16 @@ def _map_sky(sample: Image, known: Mask, background: float) -> Image | None:
     return np.asarray(level) if np.isfinite(level).all() else None
 
 
-def _measure_spread(spread: Image) -> float:
-    """Give a robust sigma; the plain deviation where over half of the values are the same number."""
-    middle = np.median(spread)
-    noise = _MAD_TO_SIGMA * float(np.median(np.abs(spread - middle)))
-    return noise if noise > 0 else float(np.std(spread, dtype=np.float64))
+def _measure_spread(spread: Image, *, coarse: bool) -> float:
+    """Give a robust sigma: by the median of deviations, or by clipping where over half of the values are one number."""
+    if not coarse:
+        noise = _MAD_TO_SIGMA * float(np.median(np.abs(spread - np.median(spread))))
+        if noise > 0:
+            return noise
+    kept = spread.astype(np.float64)
+    for _ in range(_CLIPS):
+        kept = kept[np.abs(kept - kept.mean()) <= _CLIP_SIGMA * kept.std()]
+    return float(kept.std())
 
 
 def _find_saturated(pixels: Image, valid: Mask, saturation: float | None, sky: _Sky) -> tuple[float, float]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+import numpy as np
 from astropy import units
 from astropy.coordinates import FK4, FK5, ICRS, SkyCoord, UnitSphericalRepresentation
 from astropy.time import Time
@@ -14,32 +15,19 @@ from astropy_healpix.core import healpix_cone_search, lonlat_to_healpix
 from pipeline.frame.aliases import Aliases
 from pipeline.frame.angles import parse_decimal, parse_sexagesimal
 from pipeline.frame.footprint import find_footprint
-from pipeline.frame.types import Pointing
+from pipeline.frame.types import Pointing, SkyRules
 
 _TURN_HOURS = 24
 _TURN = 360
 _POLE = 90
+_CELL_DEGREES = 58.6
+_CELLS_ACROSS = 8
 _J2000 = 2000.0
 _B1950 = 1950.0
 _FIRST_EQUINOX = 1800.0
 _LAST_EQUINOX = 2200.0
 _SAME_EQUINOX = 0.5
 _NOWHERE = Pointing(ra=None, dec=None, source="none", radius=None, zone=None, zones=())
-
-
-@dataclass(frozen=True, slots=True)
-class SkyRules:
-    """How the sky is divided.
-
-    Attributes:
-        order: HEALPix order; cells are nested, nside = 2**order. 6 gives cells of about 55 arcmin.
-        default_radius: degrees around the pointing that count as seen where the footprint is not known.
-        margin: degrees added to every footprint, so that rounding never loses a cell at its edge.
-    """
-
-    order: int = 6
-    default_radius: float = 0.5
-    margin: float = 0.001
 
 
 def find_pointing(
@@ -77,10 +65,22 @@ def _place(ra: float, dec: float, source: str, radius: float | None, rules: SkyR
     # the remainder of a tiny negative number rounds to the full turn itself
     ra = ra % _TURN % _TURN
     reach = (rules.default_radius if radius is None else radius) + rules.margin
-    lon, lat, nside = ra * units.deg, dec * units.deg, 2**rules.order
-    zone = int(lonlat_to_healpix(lon, lat, nside, order="nested"))
-    touched = healpix_cone_search(lon, lat, min(reach, 180.0) * units.deg, nside, order="nested")
-    return Pointing(ra, dec, source, radius, zone, tuple(sorted({zone, *touched.tolist()})))
+    zone = int(lonlat_to_healpix(ra * units.deg, dec * units.deg, 2**rules.order, order="nested"))
+    zones = {zone, *_search_cone(ra, dec, min(reach, 180.0), rules.order)}
+    return Pointing(ra, dec, source, radius, zone, tuple(sorted(zones)))
+
+
+def _search_cone(ra: float, dec: float, reach: float, order: int) -> list[int]:
+    """Find all nested cells a cone touches, and for wide cones some beside it.
+
+    A cone many cells wide is searched in coarser cells, whose children are then taken whole: the search of
+    astropy_healpix takes seconds for a whole sky of small cells.
+    """
+    coarse = min(order, max(0, int(math.log2(_CELLS_ACROSS * _CELL_DEGREES / max(reach, 1e-6)))))
+    touched = healpix_cone_search(ra * units.deg, dec * units.deg, reach * units.deg, 2**coarse, order="nested")
+    children = 4 ** (order - coarse)
+    cells = np.asarray(touched, np.int64)[:, None] * children + np.arange(children)
+    return [int(cell) for cell in cells.ravel()]
 
 
 def _read_pair(

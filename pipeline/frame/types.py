@@ -80,6 +80,21 @@ class Pointing:
 
 
 @dataclass(frozen=True, slots=True)
+class SkyRules:
+    """How the sky is divided.
+
+    Attributes:
+        order: HEALPix order; cells are nested, nside = 2**order. 6 gives cells of about 55 arcmin.
+        default_radius: degrees around the pointing that count as seen where the footprint is not known.
+        margin: degrees added to every footprint, so that rounding never loses a cell at its edge.
+    """
+
+    order: int = 6
+    default_radius: float = 0.5
+    margin: float = 0.001
+
+
+@dataclass(frozen=True, slots=True)
 class FrameRow:
     """The typed core of a frame's metadata: one row of the `frames` table, less its source position."""
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from pipeline.judge.types import PValue
 
@@ -51,7 +51,7 @@ class Calibration:
         counted = (1 + at_least) / (n + 1)
         if at_least > 0:
             return PValue(counted, extrapolated=False)
-        tail = float(stats.t.sf((_log(distance) - self.centre) / self._predictive_spread(), n - 1))
+        tail = float(special.stdtr(n - 1, -(_log(distance) - self.centre) / self._predictive_spread()))
         if tail < counted:
             return PValue(max(tail, np.finfo(np.float64).tiny), extrapolated=True)
         return PValue(counted, extrapolated=False)
@@ -64,7 +64,7 @@ class Calibration:
         spare = int(np.floor(budget * (n + 1))) - 1
         if spare >= 0:
             return float(np.nextafter(self.distances[n - 1 - spare], np.inf)) if spare < n else 0.0
-        tail = float(np.exp(self.centre + self._predictive_spread() * stats.t.isf(budget, n - 1)))
+        tail = float(np.exp(self.centre + self._predictive_spread() * -special.stdtrit(n - 1, budget)))
         return max(tail, float(np.nextafter(largest, np.inf)))
 
     def _predictive_spread(self) -> float:
@@ -92,7 +92,7 @@ def calibrate(leave_one_out: Sequence[float]) -> Calibration:
 
 def to_sigma(p_value: float) -> float:
     """One-sided normal equivalent of a p-value, in standard deviations; 0 for anything more usual than the median."""
-    return max(0.0, float(stats.norm.isf(p_value)))
+    return max(0.0, -float(special.ndtri(p_value)))
 
 
 def _log(distance: float) -> float:

@@ -64,7 +64,8 @@ def _read_rule(entry: Mapping[str, Any], number: int, path: Path | None) -> Elig
     tests = [name for name in _TESTS if name in entry]
     if len(tests) != 1 or "field" not in entry or "reason" not in entry:
         raise UsageError(
-            f"eligibility rules {path or '(built in)'}, rule {number}: needs field, reason and one of {', '.join(_TESTS)}"
+            f"eligibility rules {path or '(built in)'}, rule {number}: "
+            f"needs field, reason and one of {', '.join(_TESTS)}"
         )
     return EligibilityRule(str(entry["field"]), _TESTS[tests[0]](entry[tests[0]]), str(entry["reason"]))
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pipeline.ports import RawFrame
 from pipeline.run.land import Landed, NotLanded
-from pipeline.run.prepare import Prepared, Unreadable
+from pipeline.run.prepared import Prepared, Unreadable
 from pipeline.run.report import Report
 from pipeline.run.workers import PendingFrame
 

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.embed.types import Embedding
-from pipeline.frame.places import pixel_to_sky
 from pipeline.judge.locate import locate_differences
 from pipeline.judge.types import Detection, Status
 from pipeline.ports import SourcePosition, VectorEntity
 from pipeline.run.batch import Batch, IngestRequest, Item, Standing
 from pipeline.run.detect import Judge, Judged
 from pipeline.run.lake import KillSwitch, Lake, spec_of
-from pipeline.run.prepare import Prepared, Unreadable
+from pipeline.run.prepared import Prepared, Unreadable
 from pipeline.run.references import ReferenceSet, load_references
 from pipeline.run.report import Report, reference_report, report_of
 from pipeline.run.rows import (
     delivery_row,
     detection_rows,
+    entity_of,
     frame_row,
     member_row,
     quarantine_row,
@@ -228,6 +228,9 @@ class Committer:
         reference = self._judge.nearest_vector(judged)
         if reference is None:
             return []
+        # Astronomy's coordinate library loads slowly and only flagged frames need it.
+        from pipeline.frame.places import pixel_to_sky  # noqa: PLC0415
+
         row, embedding = judged.prepared.row, judged.embedding
         vector = judged.prepared.vectors[embedding.name]
         detections = locate_differences(vector, reference, embedding.grid, (row.height, row.width))
@@ -238,16 +241,7 @@ class Committer:
 def _entity(item: Item, embedding: Embedding) -> VectorEntity:
     if not isinstance(item.result, Prepared):
         raise TypeError("only a decoded frame has a vector")
-    row = item.result.row
-    return VectorEntity(
-        frame_id=item.landed.frame_id,
-        vector=item.result.vectors[embedding.name],
-        instrument=row.instrument,
-        filter=row.filter,
-        zone=row.pointing.zone,
-        exposure_s=row.exposure_s,
-        obs_time=row.obs_time,
-    )
+    return entity_of(item.landed.frame_id, item.result, embedding)
 
 
 def _is_prepared(item: Item) -> bool:

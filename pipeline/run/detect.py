@@ -15,9 +15,9 @@ from pipeline.judge.eligibility import find_objection
 from pipeline.judge.prefilter import build_prefilter, describe_cell
 from pipeline.judge.types import Judgement, Neighbour, Status
 from pipeline.judge.verdict import judge_frame
-from pipeline.ports import Prefilter, VectorSpec, VectorStore
+from pipeline.ports import Prefilter, ReferenceVectors, VectorSpec
 from pipeline.run.lake import JudgeRules, spec_of
-from pipeline.run.prepare import Prepared
+from pipeline.run.prepared import Prepared
 
 # Float32 sums order near ties differently from store to store: measure a few more than are kept.
 _SPARE_CANDIDATES = 4
@@ -50,7 +50,7 @@ class Judged:
 class Judge:
     """Judges batches; cells are calibrated once and kept until the reference set changes."""
 
-    def __init__(self, vectors: VectorStore, rules: JudgeRules) -> None:
+    def __init__(self, vectors: ReferenceVectors, rules: JudgeRules) -> None:
         self._vectors = vectors
         self._rules = rules
         self._cells: dict[tuple[str, Prefilter], Cell] = {}
@@ -81,6 +81,12 @@ class Judge:
                 ):
                     judged[i] = Judged(frames[i], embedding, prefilter, judgement)
         return [j for j in judged if j is not None]
+
+    def judge_under(self, frame: Prepared, embedding: Embedding, prefilter: Prefilter) -> Judged:
+        """Judge one frame under a prefilter that is given: what a replay does."""
+        cell = self.cell_of(embedding, prefilter)
+        query = np.stack([frame.vectors[embedding.name]])
+        return Judged(frame, embedding, prefilter, self._search(spec_of(embedding), prefilter, cell, query)[0])
 
     def prefilter_of(self, frame: Prepared) -> Prefilter:
         """The prefilter a frame is searched under."""

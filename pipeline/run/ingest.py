@@ -69,11 +69,13 @@ class Ingestor:
         while started:
             yield from self._finish(started.popleft())
 
-    def redrive(self, frame_ids: Sequence[str]) -> Iterator[Report]:
-        """Try quarantined contents again, from the copies that were kept."""
-        rows = self._lake.tables.scan("quarantine", where={"frame_id": list(frame_ids)}).to_pylist()
+    def redrive(self) -> Iterator[Report]:
+        """Try everything in quarantine again, from the copies that were kept."""
+        rows = sorted(self._lake.tables.scan("quarantine").to_pylist(), key=lambda r: r["at"])
         items: list[Item | NotLanded] = []
         for row in {r["frame_id"]: r for r in rows}.values():
+            if row["event"] != "quarantined":
+                continue
             place = self._lake.originals.locate(row["frame_id"])
             path = Path(row["source_partition"].removeprefix("spool:")) / row["name"]
             if place is None:
@@ -98,16 +100,19 @@ class Ingestor:
         for raw in left_behind:
             place = self._lake.originals.locate(raw.frame_id) or raw.path
             landed.append(Landed(raw.path, raw.frame_id, raw.size, place))
-        batch = Batch(list(self._sort_out(landed)))
+        # What an interrupted `reference add` left half done is a reference or will be asked for again: not judged.
+        batch = Batch(list(self._sort_out(landed, {m.frame_id for m in self._references.members})))
         for item in batch.landed():
             item.silent = True
         self._number(batch)
         self._submit(batch)
         return batch
 
-    def _sort_out(self, landed: Sequence[Landed | NotLanded]) -> Iterator[Item | NotLanded]:
+    def _sort_out(
+        self, landed: Sequence[Landed | NotLanded], references: set[str] | None = None
+    ) -> Iterator[Item | NotLanded]:
         known = [f.frame_id for f in landed if isinstance(f, Landed) and f.frame_id in self._known]
-        settled = self._find_settled(known)
+        settled = self._find_settled(known) | (references or set())
         for file in landed:
             if isinstance(file, NotLanded):
                 yield file
@@ -132,7 +137,7 @@ class Ingestor:
             return (members & set(known)) | (in_flight & set(known))
         if self._request.judge_again:
             return in_flight & set(known)
-        return set(load_verdicts(self._lake, known, self._request.embedding)) | (in_flight & set(known))
+        return set(load_verdicts(self._lake.tables, known, self._request.embedding)) | (in_flight & set(known))
 
     def _number(self, batch: Batch) -> None:
         recorded = [
@@ -163,7 +168,7 @@ class Ingestor:
     def _answer(self, batch: Batch) -> Iterator[Report]:
         earlier = [i.landed.frame_id for i in batch.landed() if i.landed.frame_id not in batch.reports and not i.silent]
         asked_to_judge = self._request.purpose is Purpose.INGEST
-        stored = load_reports(self._lake, earlier, self._request.embedding) if asked_to_judge else {}
+        stored = load_reports(self._lake.tables, earlier, self._request.embedding) if asked_to_judge else {}
         for item in batch.items:
             if isinstance(item, NotLanded):
                 yield _report_not_landed(item)

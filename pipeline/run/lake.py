@@ -12,7 +12,7 @@ from pipeline.embed.types import Embedding
 from pipeline.judge.eligibility import EligibilityRule
 from pipeline.judge.prefilter import SearchRules
 from pipeline.ports import FrameSource, OriginalStore, TableStore, VectorSpec, VectorStore
-from pipeline.run.prepare import PreparePlan
+from pipeline.run.prepared import PreparePlan
 
 CODE_VERSION = "0.1.0"
 

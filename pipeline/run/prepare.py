@@ -2,51 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.embed.types import Embedding, NothingToEmbedError
+from pipeline.embed.types import NothingToEmbedError
 from pipeline.errors import UnreadableFrameError
 from pipeline.frame.fits import decode
 from pipeline.frame.header import describe
-from pipeline.frame.sky import SkyRules
-from pipeline.frame.types import DecodeLimits, FrameRow
-
-
-@dataclass(frozen=True, slots=True)
-class PreparePlan:
-    """Everything a worker needs to know, sent with each frame so that it keeps no state."""
-
-    limits: DecodeLimits
-    sky: SkyRules
-    embeddings: tuple[Embedding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A described and embedded frame; the pixels stay in the worker.
-
-    Attributes:
-        row: header and quality.
-        vectors: unit vectors by embedding name; empty where nothing could be embedded.
-        objection: why there is no vector, or None.
-    """
-
-    row: FrameRow
-    vectors: Mapping[str, NDArray[np.float32]]
-    objection: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A frame that could not be decoded, and why."""
-
-    code: str
-    reason: str
+from pipeline.run.prepared import Prepared, PreparePlan, Unreadable
 
 
 def prepare_frame(path: Path, name: str, frame_id: str, plan: PreparePlan) -> Prepared | Unreadable:

@@ -6,12 +6,13 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
+from pipeline.embed.types import Embedding
 from pipeline.judge.prefilter import to_json
 from pipeline.judge.types import Detection, Status
-from pipeline.ports import RawFrame
+from pipeline.ports import RawFrame, VectorEntity
 from pipeline.run.detect import Judged
 from pipeline.run.lake import CODE_VERSION, JudgeRules
-from pipeline.run.prepare import Prepared, Unreadable
+from pipeline.run.prepared import Prepared, Unreadable
 from pipeline.run.references import ReferenceSet
 
 
@@ -54,6 +55,20 @@ def frame_row(raw: RawFrame, prepared: Prepared, at: datetime) -> dict[str, Any]
         "source_offset": raw.position.offset,
         "ingested_at": at,
     }
+
+
+def entity_of(frame_id: str, prepared: Prepared, embedding: Embedding) -> VectorEntity:
+    """The vector of a frame with the metadata a search filters on."""
+    row = prepared.row
+    return VectorEntity(
+        frame_id=frame_id,
+        vector=prepared.vectors[embedding.name],
+        instrument=row.instrument,
+        filter=row.filter,
+        zone=row.pointing.zone,
+        exposure_s=row.exposure_s,
+        obs_time=row.obs_time,
+    )
 
 
 def delivery_row(raw: RawFrame, outcome: str, purpose: str) -> dict[str, Any]:

@@ -3,39 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
-from pipeline.run.lake import Lake
+from pipeline.errors import UsageError
+from pipeline.judge.types import Status
+from pipeline.ports import TableStore
 from pipeline.run.report import Report, report_of
 
 Row = dict[str, Any]
 
 
-def load_verdicts(lake: Lake, frame_ids: Sequence[str], embedding: str | None = None) -> dict[str, Row]:
+def load_verdicts(tables: TableStore, frame_ids: Sequence[str], embedding: str | None = None) -> dict[str, Row]:
     """The newest verdict of each frame, under one embedding if named; a verdict of `unreadable` has none."""
     if not frame_ids:
         return {}
     newest: dict[str, Row] = {}
-    rows = lake.tables.scan("verdicts", where={"frame_id": sorted(set(frame_ids))}).to_pylist()
+    rows = tables.scan("verdicts", where={"frame_id": sorted(set(frame_ids))}).to_pylist()
     for row in sorted(rows, key=lambda r: (r["judged_at"], r["verdict_id"])):
         if embedding is None or row["embedding"] in (embedding, None):
             newest[row["frame_id"]] = row
     return newest
 
 
-def load_detections(lake: Lake, verdict_ids: Sequence[str]) -> dict[str, list[Row]]:
+def load_detections(tables: TableStore, verdict_ids: Sequence[str]) -> dict[str, list[Row]]:
     """Detections by verdict id, strongest first."""
     found: dict[str, list[Row]] = {}
     if verdict_ids:
-        rows = lake.tables.scan("detections", where={"verdict_id": sorted(set(verdict_ids))}).to_pylist()
+        rows = tables.scan("detections", where={"verdict_id": sorted(set(verdict_ids))}).to_pylist()
         for row in sorted(rows, key=lambda r: -(r["sigma"] or 0.0)):
             found.setdefault(row["verdict_id"], []).append(row)
     return found
 
 
-def load_reports(lake: Lake, frame_ids: Sequence[str], embedding: str | None = None) -> dict[str, Report]:
+def load_reports(tables: TableStore, frame_ids: Sequence[str], embedding: str | None = None) -> dict[str, Report]:
     """What `--json` prints for frames judged earlier, by frame id."""
-    verdicts = load_verdicts(lake, frame_ids, embedding)
+    verdicts = load_verdicts(tables, frame_ids, embedding)
     flagged = [v["verdict_id"] for v in verdicts.values() if v["status"] == "anomaly"]
-    detections = load_detections(lake, flagged)
+    detections = load_detections(tables, flagged)
     return {i: report_of(v["name"], v, detections.get(v["verdict_id"], [])) for i, v in verdicts.items()}
+
+
+def list_verdicts(
+    tables: TableStore, *, status: str | None = None, night: str | None = None, limit: int = 50
+) -> list[Report]:
+    """The newest verdict of each frame and embedding, oddest first.
+
+    Raises:
+        UsageError: the status or the night cannot be understood.
+    """
+    where: dict[str, list[Any]] = {}
+    if status is not None:
+        if status not in set(Status):
+            raise UsageError(f"{status!r} is no status; choose one of {', '.join(Status)}")
+        where["status"] = [status]
+    if night is not None:
+        try:
+            where["night"] = [date.fromisoformat(night)]
+        except ValueError as error:
+            raise UsageError(f"{night!r} is no night; write it as YYYY-MM-DD") from error
+    newest: dict[tuple[str, str], Row] = {}
+    for row in sorted(tables.scan("verdicts", where=where).to_pylist(), key=lambda r: r["judged_at"]):
+        newest[row["frame_id"], row["embedding"] or ""] = row
+    rows = sorted(newest.values(), key=lambda r: (r["p_value"] is None, r["p_value"], r["name"]))[:limit]
+    detections = load_detections(tables, [r["verdict_id"] for r in rows if r["status"] == "anomaly"])
+    return [report_of(r["name"], r, detections.get(r["verdict_id"], [])) for r in rows]

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pebble import ProcessExpired, ProcessPool
 
 from pipeline.ports import RawFrame
-from pipeline.run.prepare import Prepared, PreparePlan, Unreadable, prepare_frame
+from pipeline.run.prepared import Prepared, PreparePlan, Unreadable
 
 # Restarting a worker now and then bounds what a leak in a C library can hold.
 _FRAMES_PER_WORKER = 2_000
@@ -58,13 +59,18 @@ class WorkerPool:
         self._pool.stop()
         self._pool.join()
 
-    def submit(self, raw: RawFrame, place: object, plan: PreparePlan | None = None) -> PendingFrame:
+    def submit(self, raw: RawFrame, place: Path, plan: PreparePlan | None = None) -> PendingFrame:
         """Queue one frame; `place` is where its bytes are kept."""
         chosen = plan or self._plan
-        future = self._pool.schedule(
-            prepare_frame, args=[place, raw.name, raw.frame_id, chosen], timeout=chosen.limits.seconds
-        )
+        future = self._pool.schedule(_work, args=[place, raw.name, raw.frame_id, chosen], timeout=chosen.limits.seconds)
         return PendingFrame(raw, lambda: _wait(future, chosen.limits.seconds))
+
+
+def _work(place: Path, name: str, frame_id: str, plan: PreparePlan) -> Prepared | Unreadable:
+    # Only workers decode: the process that commits never loads the decoder.
+    from pipeline.run.prepare import prepare_frame  # noqa: PLC0415
+
+    return prepare_frame(place, name, frame_id, plan)
 
 
 def _wait(future: Future[Prepared | Unreadable], seconds: float) -> Prepared | Unreadable:

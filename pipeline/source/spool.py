@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,7 +103,7 @@ class SpoolSource:
                 found.append(path)
         return found
 
-    def mark_seen(self, paths: Iterable[Path]) -> None:
+    def mark_seen(self, paths: Sequence[Path]) -> None:
         """Remember size and time of files whose batch is committed: a shortcut, not the truth."""
         rows = []
         for path in paths:

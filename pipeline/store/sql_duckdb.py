@@ -30,6 +30,7 @@ from pipeline.store.sql_translate import Translated, suggest_column, translate
 from pipeline.store.sql_types import name_duckdb_type, name_type
 
 _NO_PARAMETERS: Mapping[str, Value] = MappingProxyType({})
+_UNNAMED = re.compile(r"_col_\d+")
 _MISSING_COLUMN = re.compile(r"[Cc]olumn (?:named )?\"(\w+)\"")
 
 
@@ -149,6 +150,7 @@ class DuckDbSql:
         )
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET error_on_division_by_zero = true")
             connection.execute("SET default_null_order = 'nulls_last'")
             for macro in MACROS:
                 connection.execute(macro)
@@ -179,6 +181,8 @@ class DuckDbSql:
 
     def _say(self, error: duckdb.Error, translated: Translated) -> str:
         line = _first_line(error)
+        if line.startswith("Division by zero"):
+            return "division by zero: write nullif(divisor, 0) to get null instead"
         found = _MISSING_COLUMN.search(line)
         if isinstance(error, duckdb.BinderException) and found:
             used = {table: self._schema[table] for table in translated.columns}
@@ -198,11 +202,16 @@ def _run(
     timer.start()
     try:
         cursor = connection.execute(text, dict(parameters))
-        columns = tuple(SqlColumn(name, name_duckdb_type(kind)) for name, kind, *_ in cursor.description or ())
+        described = enumerate(cursor.description or ())
+        columns = tuple(SqlColumn(_name_column(i, name), name_duckdb_type(kind)) for i, (name, kind, *_) in described)
         rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit + 1)
     finally:
         timer.cancel()
     return _cut(columns, rows, limit)
+
+
+def _name_column(place: int, name: str) -> str:
+    return f"_col{place}" if _UNNAMED.fullmatch(name) else name
 
 
 def _cut(columns: tuple[SqlColumn, ...], rows: Sequence[tuple[Any, ...]], limit: int | None) -> SqlResult:

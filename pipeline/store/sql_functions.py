@@ -1,4 +1,4 @@
-"""Functions and operators whose answers differ between Presto and DuckDB, rewritten or refused one by one."""
+"""Functions and operators whose answers differ between Presto and DuckDB, rewritten one by one."""
 
 from __future__ import annotations
 
@@ -7,43 +7,26 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from pipeline.errors import UsageError
-from pipeline.store.sql_statement import DIALECT, suggest
+from pipeline.store.sql_statement import DIALECT
 
-# Presto functions that sqlglot passes on by name and DuckDB answers alike.
-_ALIKE = frozenset({"map_entries"})
-_REFUSED: dict[type[exp.Expr], str] = {
-    exp.ReadCSV: "read_csv is refused: read from tables and views",
-    exp.ReadParquet: "read_parquet is refused: read from tables and views",
-    exp.AtTimeZone: "AT TIME ZONE is refused: every time here is UTC",
-    exp.Repeat: "repeat is refused: it makes an array on Presto and text here",
-}
 _MAX_PAD = 10_000
 _REALS = (exp.DType.DOUBLE, exp.DType.FLOAT)
 _INTEGERS = tuple(exp.DataType.INTEGER_TYPES)
+_TIMES = (exp.DType.DATE, exp.DType.TIMESTAMP)
 
-# The macros stand on every connection; their names cannot be typed by a user, whose calls are checked first.
-DIVIDE, MODULO = "oddframe_divide", "oddframe_modulo"
+# The macros stand on every connection; a user cannot call them, since only known Presto functions pass.
 MACROS = (
-    f"CREATE MACRO {DIVIDE}(a, b) AS CASE WHEN b = 0 THEN error('Division by zero') ELSE a // b END",
-    f"CREATE MACRO {MODULO}(a, b) AS CASE WHEN b = 0 THEN error('Division by zero') ELSE a % b END",
+    "CREATE MACRO oddframe_distinct(a) AS list_filter(a, lambda part, i: list_position(a, part) = i)",
+    """CREATE MACRO oddframe_position(a, part) AS
+        CASE WHEN a IS NOT NULL AND part IS NOT NULL THEN CAST(coalesce(list_position(a, part), 0) AS BIGINT) END""",
+    """CREATE MACRO oddframe_slice(a, first, size) AS list_slice(a,
+        CASE WHEN first < 0 THEN len(a) + first + 1 ELSE first END,
+        CASE WHEN first < 0 THEN len(a) + first + 1 ELSE first END + size - 1)""",
+    """CREATE MACRO oddframe_scalar(document, path) AS
+        CASE WHEN json_type(document, path) NOT IN ('OBJECT', 'ARRAY') THEN document ->> path END""",
 )
 
 _Rewrite = Callable[[exp.Expr], exp.Expr]
-
-
-def check_functions(tree: exp.Expr) -> None:
-    """Refuse what is no Presto function known to mean the same here.
-
-    Raises:
-        UsageError: names the function and, where there is one, a near name.
-    """
-    for node in tree.walk():
-        for kind, message in _REFUSED.items():
-            if isinstance(node, kind):
-                raise UsageError(message)
-        if isinstance(node, exp.Anonymous) and node.name.lower() not in _ALIKE | _NAMED.keys():
-            known = _ALIKE | _NAMED.keys() | {name.lower() for name in exp.FUNCTION_BY_NAME}
-            raise UsageError(f"there is no function {node.name.lower()[:60]} here{suggest(node.name, known)}")
 
 
 def rewrite_functions(tree: exp.Expr) -> None:
@@ -70,7 +53,7 @@ def _is(node: exp.Expr | None, *types: exp.DType) -> bool:
 def _divide(node: exp.Expr) -> exp.Expr:
     left, right = node.this, node.expression
     if _is(left, *_INTEGERS) and _is(right, *_INTEGERS):
-        return _call(DIVIDE if isinstance(node, exp.Div) else MODULO, left, right)
+        return exp.IntDiv(this=left.copy(), expression=right.copy()) if isinstance(node, exp.Div) else node
     if _is(left, *_REALS) or _is(right, *_REALS) or isinstance(node, exp.Mod):
         return node
     text = node.sql(DIALECT)[:60]
@@ -94,6 +77,12 @@ def _date_diff(node: exp.Expr) -> exp.Expr:
     # Presto counts whole units gone by, as DuckDB's date_sub does; its date_diff counts borders crossed.
     unit = exp.Literal.string(node.text("unit").lower() or "day")
     return _call("DATE_SUB", unit, node.expression, node.this)
+
+
+def _move(node: exp.Expr) -> exp.Expr:
+    if _is(node.this, *_TIMES) and _is(node.expression, *_TIMES):
+        raise UsageError(f"{node.sql(DIALECT)[:60]} makes an interval: write date_diff with a unit")
+    return _keep_date(node)
 
 
 def _keep_date(node: exp.Expr) -> exp.Expr:
@@ -132,6 +121,12 @@ def _share(quantile: exp.Expr) -> exp.Expr:
 
 def _count_distinct(node: exp.Expr) -> exp.Expr:
     return exp.Count(this=exp.Distinct(expressions=[node.this.copy()]))
+
+
+def _count_if(node: exp.Expr) -> exp.Expr:
+    # Over nothing but nulls DuckDB answers null, Presto 0.
+    met = exp.Case(ifs=[exp.If(this=node.this.copy(), true=exp.Literal.number(1))])
+    return exp.Count(this=met)
 
 
 def _extreme(node: exp.Expr) -> exp.Expr:
@@ -187,7 +182,10 @@ def _unnest(node: exp.Expr) -> exp.Expr:
     if node.args.get("offset"):
         parts.append(_call("UNNEST", _call("RANGE", exp.Literal.number(1), _longest(node.expressions))))
     # Two columns of one SELECT are unnested side by side and padded with nulls, as Presto does.
-    return exp.Subquery(this=exp.Select(expressions=parts), alias=node.args["alias"].copy())
+    alias = node.args["alias"].copy()
+    if isinstance(node.args.get("offset"), exp.Identifier):
+        alias.append("columns", node.args["offset"].copy())
+    return exp.Subquery(this=exp.Select(expressions=parts), alias=alias)
 
 
 def _longest(arrays: list[exp.Expr]) -> exp.Expr:
@@ -212,11 +210,52 @@ def _renamed(name: str) -> _Rewrite:
     return lambda node: _call(name, *node.expressions)
 
 
+def _match(compare: type[exp.Binary], *, negate: bool) -> _Rewrite:
+    def rewrite(node: exp.Expr) -> exp.Expr:
+        array, test = node.expressions
+        if negate:
+            test = exp.Lambda(this=exp.not_(exp.paren(test.this.copy())), expressions=test.expressions)
+        met = exp.ArraySize(this=exp.ArrayFilter(this=array.copy(), expression=test.copy()))
+        return exp.paren(compare(this=met, expression=exp.Literal.number(0)))
+
+    return rewrite
+
+
+def _millisecond(node: exp.Expr) -> exp.Expr:
+    # DuckDB counts the seconds in.
+    return exp.Mod(this=_call("MILLISECOND", *node.expressions), expression=exp.Literal.number(1000))
+
+
+def _extract(node: exp.Expr) -> exp.Expr:
+    # Presto's week ends on Sunday, the 7th day; DuckDB's dow starts with it as day 0.
+    if node.name.upper() in {"DOW", "DAY_OF_WEEK"}:
+        node.set("this", exp.var("ISODOW"))
+    return node
+
+
+def _reverse(node: exp.Expr) -> exp.Expr:
+    return _call("LIST_REVERSE", node.this) if _is(node.this, exp.DType.ARRAY) else node
+
+
+def _sign(node: exp.Expr) -> exp.Expr:
+    return exp.Cast(this=node.copy(), to=exp.DataType.build("DOUBLE")) if _is(node.this, *_REALS) else node
+
+
+def _macro(name: str, *arguments: str) -> _Rewrite:
+    return lambda node: _call(name, *(node.args[argument] for argument in arguments))
+
+
 _NAMED: dict[str, _Rewrite] = {
     "nan": _constant("nan"),
     "infinity": _constant("inf"),
+    "e": _constant("2.718281828459045"),
     "is_finite": _renamed("ISFINITE"),
     "is_infinite": _renamed("ISINF"),
+    "every": _renamed("BOOL_AND"),
+    "any_match": _match(exp.GT, negate=False),
+    "none_match": _match(exp.EQ, negate=False),
+    "all_match": _match(exp.EQ, negate=True),
+    "millisecond": _millisecond,
 }
 _REWRITES: dict[type[exp.Expr], _Rewrite] = {
     exp.Div: _divide,
@@ -227,16 +266,24 @@ _REWRITES: dict[type[exp.Expr], _Rewrite] = {
     exp.DateAdd: _keep_date,
     exp.DateSub: _keep_date,
     exp.Add: _keep_date,
-    exp.Sub: _keep_date,
+    exp.Sub: _move,
     exp.DateTrunc: _keep_date,
     exp.TimestampTrunc: _keep_date,
     exp.Sum: _sum,
     exp.ApproxQuantile: _percentile,
     exp.ApproxDistinct: _count_distinct,
+    exp.CountIf: _count_if,
     exp.ArgMax: _extreme,
     exp.ArgMin: _extreme,
     exp.ArraySize: _cardinality,
     exp.UnixToTime: _from_unixtime,
+    exp.Extract: _extract,
+    exp.Reverse: _reverse,
+    exp.Sign: _sign,
+    exp.ArrayDistinct: _macro("oddframe_distinct", "this"),
+    exp.ArrayPosition: _macro("oddframe_position", "this", "expression"),
+    exp.ArraySlice: _macro("oddframe_slice", "this", "start", "end"),
+    exp.JSONExtractScalar: _macro("oddframe_scalar", "this", "expression"),
     exp.RegexpExtract: _regexp_extract,
     exp.SplitPart: _split_part,
     exp.Pad: _pad,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -51,7 +52,7 @@ def row_to_json(columns: Sequence[SqlColumn], row: Sequence[object]) -> dict[str
 
 @singledispatch
 def to_json(value: object) -> object:
-    """One value as JSON knows it; lists, structs and maps by their parts."""
+    """One value as JSON knows it; lists, structs and maps by their parts; bytes are base64."""
     return None if value is None else str(value)
 
 
@@ -81,8 +82,8 @@ def _to_day(value: date) -> str:
 
 
 @to_json.register
-def _to_hex(value: bytes) -> str:
-    return value.hex()
+def _to_base64(value: bytes) -> str:
+    return b64encode(value).decode("ascii")
 
 
 @to_json.register(list)

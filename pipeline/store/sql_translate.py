@@ -19,7 +19,8 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.schema import MappingSchema
 
 from pipeline.errors import UsageError
-from pipeline.store.sql_functions import check_functions, rewrite_functions
+from pipeline.store.sql_checks import check_columns, check_comparisons, check_functions
+from pipeline.store.sql_functions import rewrite_functions
 from pipeline.store.sql_statement import DIALECT, suggest
 
 Columns = Mapping[str, Mapping[str, str]]
@@ -53,6 +54,8 @@ def translate(statement: exp.Query, schema: Columns) -> Translated:
         check_functions(tree)
         _type_unnested(tree)
         tree = annotate_types(tree, schema=_known(schema), dialect=DIALECT)
+        check_columns(tree, [column for table in schema.values() for column in table])
+        check_comparisons(tree)
         columns = _find_columns(tree, schema)
         rewrite_functions(tree)
         text = tree.sql("duckdb", identify=True, comments=False, unsupported_level=ErrorLevel.RAISE)
@@ -94,7 +97,7 @@ def _name_outputs(tree: exp.Query) -> exp.Query:
     while isinstance(first, (exp.SetOperation, exp.Subquery)):
         first = first.this
     if isinstance(first, exp.Select):
-        named = (exp.Alias, exp.Column, exp.Dot, exp.Star)
+        named = (exp.Alias, exp.Column, exp.Star)
         first.set(
             "expressions",
             [
@@ -113,9 +116,11 @@ def _type_unnested(tree: exp.Expr) -> None:
             continue
         kinds = [kind for array in unnest.expressions for kind in unnested_types(array)]
         types = {column.name: kind for column, kind in zip(alias.columns, kinds, strict=False)}
+        if isinstance(unnest.args.get("offset"), exp.Identifier):
+            types[unnest.args["offset"].name] = exp.DataType.build("BIGINT")
         for column in list(select.find_all(exp.Column)):
             kind = types.get(column.name) if column.table == alias.name else None
-            if kind is not None and not kind.is_type(exp.DataType.Type.UNKNOWN):
+            if kind is not None and not kind.is_type(exp.DType.UNKNOWN, exp.DType.NULL):
                 column.replace(exp.cast(column.copy(), kind.copy()))
 
 
@@ -125,10 +130,10 @@ def unnested_types(array: exp.Expr) -> list[exp.DataType]:
     kind = array.type
     if kind is None or not kind.expressions:
         return [unknown]
-    if kind.is_type(exp.DataType.Type.MAP):
+    if kind.is_type(exp.DType.MAP):
         return list(kind.expressions)
     element = kind.expressions[0]
-    if isinstance(element, exp.DataType) and element.is_type(exp.DataType.Type.STRUCT):
+    if isinstance(element, exp.DataType) and element.is_type(exp.DType.STRUCT):
         return [field.args.get("kind") or unknown for field in element.expressions]
     return [element]
 

@@ -7,7 +7,7 @@ table; its positions are merged with what the other one committed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,18 @@ class IcebergTables:
             snapshot_properties={PROPERTY: _read_positions(current).to_property()},
         )
 
+    def compare_schema(self) -> list[str]:
+        """Columns that a table lacks or holds under another type, one sentence each; empty where all is as defined."""
+        problems: list[str] = []
+        for definition in TABLES:
+            held = {f.name: f.field_type for f in self._load(definition.name).schema().fields}
+            for field in definition.schema.fields:
+                if field.name not in held:
+                    problems.append(f"table {definition.name} lacks column {field.name}")
+                elif str(held[field.name]) != str(field.field_type) and field.field_type.is_primitive:
+                    problems.append(f"column {definition.name}.{field.name} is {held[field.name]}")
+        return problems
+
     def raw(self, table: str) -> Table:
         """The pyiceberg table, refreshed: for maintenance, which speaks of snapshots and files."""
         return self._load(table)
@@ -183,16 +195,6 @@ def expire_before(table: Table, moment: datetime, keep: frozenset[int]) -> int:
     if old:
         table.maintenance.expire_snapshots().by_ids(old).commit()
     return len(old)
-
-
-def now_utc() -> datetime:
-    """The current time as naive UTC, microseconds."""
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
-def days_ago(days: float) -> datetime:
-    """Naive UTC time so many days back."""
-    return now_utc() - timedelta(days=days)
 
 
 def _any_of(where: Mapping[str, Sequence[Any]] | None) -> BooleanExpression:

@@ -7,6 +7,7 @@ moved between partitions. FLAT index: exact under any filter.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ def open_lite(path: Path) -> MilvusVectors:
         LockedError: another process has it open.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The client logs what it then raises; users get our one line instead.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     try:
         client = MilvusClient(str(path))
     except MilvusException as error:

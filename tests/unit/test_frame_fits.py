@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import warnings
 
 import numpy as np
@@ -140,8 +141,8 @@ def test_cards_read_as_astropy_reads_them(entries, comment) -> None:
     assert read == expected
     assert {k: type(v) for k, v in read.items()} == {k: type(v) for k, v in expected.items()}
     for keyword, value in entries.items():
-        # astropy writes a float with 16 digits
-        assert read[keyword] == (value.rstrip() if isinstance(value, str) else pytest.approx(value, rel=1e-15))
+        # astropy writes a float in 20 columns
+        assert read[keyword] == (value.rstrip() if isinstance(value, str) else pytest.approx(value, rel=1e-12))
 
 
 @pytest.mark.parametrize(
@@ -242,11 +243,16 @@ def test_of_a_cube_the_first_plane_is_taken() -> None:
 NOISE = np.random.default_rng(3).normal(1000, 20, (60, 50))
 
 
-@pytest.mark.parametrize("method", ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "PLIO_1", "NOCOMPRESS"])
-@pytest.mark.parametrize("kind", ["u1", "i2", "u2", "i4", "f4"])
+METHODS = ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "NOCOMPRESS"]
+# PLIO holds small positive integers only
+TILED = [
+    *itertools.product(METHODS, ["u1", "i2", "u2", "i4", "f4"]),
+    *itertools.product(["PLIO_1"], ["u1", "i2", "i4"]),
+]
+
+
+@pytest.mark.parametrize(("method", "kind"), TILED)
 def test_tile_compressed_images_read_as_astropy_reads_them(method, kind) -> None:
-    if method in ("PLIO_1",) and kind in ("f4", "u2"):
-        pytest.skip("PLIO holds small positive integers only")
     pixels = (NOISE if kind != "u1" else NOISE / 10).astype(kind)
     unit = fits.CompImageHDU(pixels, compression_type=method, tile_shape=(20, 25))
     unit.header["OBJECT"], unit.header["EXPTIME"] = "M 31", 12.5

@@ -1,0 +1,126 @@
+"""`demo`: a night from nothing to flagged frames, with every step a user would take."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
+from pipeline.cli.output import print_json, print_table, remark, show_progress
+from pipeline.errors import UsageError
+from pipeline.run.batch import IngestRequest, Purpose
+from pipeline.run.explain import find_verdict
+from pipeline.run.ingest import Ingestor
+from pipeline.run.land import expand_paths
+from pipeline.run.report import Report
+from pipeline.run.stored import load_detections
+from pipeline.run.verify import count_wrong, verify_lake
+from pipeline.settings import Settings, load_settings
+from pipeline.wiring import open_lake, open_originals, open_sql, open_tables
+
+_QUERY = "flagged_per_night"
+
+
+def demo(
+    directory: Path = Path("demo-output"), *, seed: int = 7, frames: int = 30, size: int = 512, common: Common = COMMON
+) -> int:
+    """One simulated night: references, a night of frames, verdicts, a proof, a question in SQL, a picture.
+
+    Parameters
+    ----------
+    directory
+        Gets the night, the state and the picture; an earlier demo there is replaced.
+    seed
+        The same seed gives the same night.
+    frames
+        Frames of the night of each of two fields.
+    size
+        Side of a frame, pixels.
+    """
+    directory = directory.absolute()
+    _clear(directory)
+    settings = load_settings(common.home or directory / "home")
+    truth = _simulate(directory / "night", seed, frames, size)
+    reports, wrong = _run_night(settings, directory / "night")
+    flagged = [report for report in reports if report["status"] == "anomaly"]
+    flagged.sort(key=lambda report: (report["p_value"], report["name"]))
+    lines = [{**report, "truth": truth.get(report["name"], "?")} for report in flagged]
+    if common.json:
+        for line in lines:
+            print_json(line)
+    else:
+        print_table(lines, ("name", "p_value", "sigma", "truth", "reason"), f"{len(lines)} of {len(reports)} flagged")
+        _print_score(reports, truth)
+    remark("verify: " + ("every check agrees" if not wrong else f"{wrong} checks found differences"))
+    _ask(settings, as_json=common.json)
+    if flagged:
+        _draw(settings, flagged[0]["frame_id"], directory / "flagged.png")
+    remark(f"Look further with: oddframe verdicts --home {settings.home}")
+    return EXIT_DIFFERENCE if wrong else 0
+
+
+def _clear(directory: Path) -> None:
+    marker = directory / ".oddframe-demo"
+    if directory.exists() and any(directory.iterdir()) and not marker.exists():
+        raise UsageError(f"{directory} is not empty and no demo made it; name another directory")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    marker.touch()
+
+
+def _simulate(night: Path, seed: int, frames: int, size: int) -> dict[str, str]:
+    from pipeline.simulate import plan_night, write_night  # noqa: PLC0415 - the simulator loads slowly
+
+    plans = plan_night(seed, preset="demo", fields=2, references=20, frames=frames, shape=(size, size))
+    with show_progress("simulate", len(plans)) as advance:
+        write_night(plans, night, lambda done, total: advance(f"{done} of {total}"))
+    with (night / "truth.csv").open(encoding="utf-8", newline="") as file:
+        return {Path(row["file"]).name: row["kind"] for row in csv.DictReader(file)}
+
+
+def _run_night(settings: Settings, night: Path) -> tuple[list[Report], int]:
+    references, science = expand_paths([str(night / "references")]), expand_paths([str(night / "night")])
+    with open_lake(settings) as lake:
+        request = IngestRequest(Purpose.REFERENCE, by="demo", why="the simulated reference night")
+        with Ingestor(lake, request) as ingestor, show_progress("reference add", len(references)) as advance:
+            for report in ingestor.ingest(references):
+                advance(report["name"])
+        reports: list[Report] = []
+        with Ingestor(lake, IngestRequest()) as ingestor, show_progress("ingest", len(science)) as advance:
+            for report in ingestor.ingest(science):
+                advance(report["name"])
+                reports.append(report)
+        return reports, count_wrong(verify_lake(lake))
+
+
+def _print_score(reports: Sequence[Report], truth: dict[str, str]) -> None:
+    odd = {name for name, kind in truth.items() if kind != "normal"} & {r["name"] for r in reports}
+    flagged = {r["name"] for r in reports if r["status"] == "anomaly"}
+    remark(f"against the truth file: {len(odd & flagged)} of {len(odd)} odd frames found, {len(flagged - odd)} false")
+
+
+def _ask(settings: Settings, *, as_json: bool) -> None:
+    from pipeline.store.sql_rows import row_to_json  # noqa: PLC0415 - the SQL engine loads slowly
+
+    engine, catalog = open_sql(settings)
+    text, parameters = catalog.bind(_QUERY, {})
+    result = engine.query(text, parameters)
+    rows: list[dict[str, Any]] = [row_to_json(result.columns, row) for row in result.rows]
+    if as_json:
+        for row in rows:
+            print_json(row)
+    else:
+        print_table(rows, [column.name for column in result.columns], f"oddframe sql --query {_QUERY}")
+
+
+def _draw(settings: Settings, frame_id: str, picture: Path) -> None:
+    from pipeline.run.picture import explain_picture  # noqa: PLC0415 - drawing loads slowly
+
+    tables = open_tables(settings)
+    verdict = find_verdict(tables, frame_id)
+    detections = load_detections(tables, [verdict["verdict_id"]]).get(verdict["verdict_id"], [])
+    picture.write_bytes(explain_picture(open_originals(settings), tables, verdict, detections))
+    remark(f"The oddest frame, its nearest reference and their difference: {picture}")

@@ -1,0 +1,121 @@
+"""`ingest` and `watch`: frames in, verdicts out."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import Annotated, cast
+
+from cyclopts import Parameter
+
+from pipeline.cli.app import COMMON, Common
+from pipeline.cli.output import print_json, print_table, remark, show, show_progress
+from pipeline.errors import UsageError
+from pipeline.ports import Spool
+from pipeline.run.batch import IngestRequest
+from pipeline.run.ingest import Ingestor
+from pipeline.run.land import expand_paths
+from pipeline.run.report import Report
+from pipeline.run.watch import WatchRules, watch_spool
+from pipeline.settings import load_settings
+from pipeline.wiring import open_lake
+
+COLUMNS = ("name", "status", "p_value", "sigma", "reason")
+
+
+def ingest(
+    *paths: str,
+    embedding: str | None = None,
+    again: Annotated[bool, Parameter(negative="")] = False,
+    quarantined: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = COMMON,
+) -> int:
+    """Bring frames in, compare each with its references and say what it is.
+
+    Parameters
+    ----------
+    paths
+        Files, directories (walked) or glob patterns; also .gz, .bz2 and .fz.
+    embedding
+        Judge under this embedding; by default the best that the references allow.
+    again
+        Write a new verdict on frames that are known, against the references as they are now.
+    quarantined
+        Try everything that is in quarantine once more.
+    """
+    if not paths and not quarantined:
+        raise UsageError("nothing to ingest; name files, a directory or a pattern, or use --quarantined")
+    files = expand_paths(paths)
+    reports: list[Report] = []
+    with (
+        open_lake(load_settings(common.home)) as lake,
+        Ingestor(lake, IngestRequest(embedding=embedding, judge_again=again)) as ingestor,
+        show_progress("ingest", len(files)) as advance,
+    ):
+        redriven = ingestor.redrive() if quarantined else iter(())
+        for source in (redriven, ingestor.ingest(files)):
+            for report in source:
+                advance(report["name"])
+                if common.json:
+                    print_json(report)
+                else:
+                    reports.append(report)
+    if not common.json:
+        print_table(reports, COLUMNS, f"{len(reports)} frames")
+    return 0
+
+
+def watch(
+    spool: Path,
+    *,
+    embedding: str | None = None,
+    frames: int | None = None,
+    seconds: float | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Follow a spool directory until interrupted; the batch in hand is finished first.
+
+    Parameters
+    ----------
+    spool
+        Directory that frames appear in. Names that begin with a dot are still being written.
+    embedding
+        Judge under this embedding; by default the best that the references allow.
+    frames
+        Commit after this many frames, or
+    seconds
+        this long after the first of them was seen.
+    """
+    settings = load_settings(common.home)
+    rules = WatchRules(
+        frames=frames or settings.batch.frames,
+        seconds=settings.batch.seconds if seconds is None else seconds,
+        bulk_frames=settings.batch.bulk_frames,
+    )
+    stopped = Event()
+    _stop_on_signals(stopped)
+    counts: dict[str, int] = {}
+    with (
+        open_lake(settings) as lake,
+        Ingestor(lake, IngestRequest(embedding=embedding, record_duplicates=True)) as ingestor,
+    ):
+        remark(f"watching {spool}; stop with Ctrl-C")
+        for report in watch_spool(ingestor, cast("Spool", lake.source), spool, rules, stopped.is_set):
+            counts[report["status"]] = counts.get(report["status"], 0) + 1
+            if common.json:
+                print_json(report)
+            else:
+                remark(f"{report['name']}  {report['status']}  p={show(report['p_value']) or '-'}  {report['reason']}")
+    remark("stopped: " + (", ".join(f"{n} {status}" for status, n in sorted(counts.items())) or "no frames"))
+    return 0
+
+
+def _stop_on_signals(stopped: Event) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stopped.set()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)

@@ -1,0 +1,89 @@
+"""`reference add | list | audit | remove`: the frames others are compared with."""
+
+from __future__ import annotations
+
+import getpass
+
+from cyclopts import App
+
+from pipeline.cli.app import COMMON, Common
+from pipeline.cli.output import print_lines, show_progress
+from pipeline.errors import UsageError
+from pipeline.run.batch import IngestRequest, Purpose
+from pipeline.run.ingest import Ingestor
+from pipeline.run.land import expand_paths
+from pipeline.run.reference import audit_references, list_references, remove_references
+from pipeline.settings import load_settings
+from pipeline.wiring import open_lake
+
+reference = App(name="reference", help="The reference repository: the frames that others are compared with.")
+
+
+@reference.command
+def add(*paths: str, embedding: str | None = None, why: str = "", common: Common = COMMON) -> int:
+    """Make frames references; each also gets its row in `frames`.
+
+    Parameters
+    ----------
+    paths
+        Files, directories (walked) or glob patterns.
+    embedding
+        The embedding to index them under; by default the best one.
+    why
+        Reason, kept in the log of members.
+    """
+    if not paths:
+        raise UsageError("nothing to add; name files, a directory or a pattern")
+    files = expand_paths(paths)
+    request = IngestRequest(Purpose.REFERENCE, embedding=embedding, by=getpass.getuser(), why=why)
+    with (
+        open_lake(load_settings(common.home)) as lake,
+        Ingestor(lake, request) as ingestor,
+        show_progress("reference add", len(files)) as advance,
+    ):
+
+        def report() -> object:
+            for line in ingestor.ingest(files):
+                advance(line["name"])
+                yield line
+
+        columns = ("name", "status", "embedding", "reason")
+        print_lines(report(), as_json=common.json, columns=columns)  # type: ignore[arg-type]
+    return 0
+
+
+@reference.command(name="list")
+def list_(*, common: Common = COMMON) -> int:
+    """The references there are now."""
+    with open_lake(load_settings(common.home)) as lake:
+        columns = ("name", "frame_id", "embedding", "instrument", "filter", "exposure_s", "zone", "obs_time")
+        print_lines(list_references(lake), as_json=common.json, columns=columns)
+    return 0
+
+
+@reference.command
+def audit(*, common: Common = COMMON) -> int:
+    """Leave-one-out: every reference against the others of its cell, worst first."""
+    with open_lake(load_settings(common.home)) as lake:
+        columns = ("name", "distance", "p_value", "embedding", "reason")
+        print_lines(audit_references(lake), as_json=common.json, columns=columns)
+    return 0
+
+
+@reference.command
+def remove(*frames: str, why: str = "", common: Common = COMMON) -> int:
+    """Take frames out of the references; the frames themselves stay.
+
+    Parameters
+    ----------
+    frames
+        File names, frame ids, or the beginning of ids (six digits or more).
+    why
+        Reason, kept in the log of members.
+    """
+    if not frames:
+        raise UsageError("nothing to remove; name references as `oddframe reference list` shows them")
+    with open_lake(load_settings(common.home)) as lake:
+        lines = remove_references(lake, frames, by=getpass.getuser(), why=why)
+        print_lines(lines, as_json=common.json, columns=("name", "frame_id", "embedding", "action"))
+    return 0

@@ -1,0 +1,106 @@
+"""`verdicts` and `explain`: what was said of frames, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
+from pipeline.cli.frames import COLUMNS
+from pipeline.cli.output import print_json, print_lines, remark, show
+from pipeline.run.explain import find_verdict, replay_verdict
+from pipeline.run.report import report_of
+from pipeline.run.stored import list_verdicts, load_detections
+from pipeline.settings import load_settings
+from pipeline.wiring import open_lake, open_originals, open_tables
+
+
+def verdicts(*, status: str | None = None, night: str | None = None, limit: int = 50, common: Common = COMMON) -> int:
+    """The newest verdict of each frame, oddest first.
+
+    Parameters
+    ----------
+    status
+        Only normal, anomaly, no_reference, not_searched or unreadable.
+    night
+        Only this night, as YYYY-MM-DD.
+    limit
+        At most this many.
+    """
+    tables = open_tables(load_settings(common.home))
+    rows = list_verdicts(tables, status=status, night=night, limit=limit)
+    print_lines(rows, as_json=common.json, columns=COLUMNS)
+    return 0
+
+
+def explain(
+    frame: str,
+    *,
+    replay: Annotated[bool, Parameter(negative="")] = False,
+    picture: Path | None = None,
+    embedding: str | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Why a frame was judged as it was.
+
+    Parameters
+    ----------
+    frame
+        File name, frame id, or the beginning of an id.
+    replay
+        Judge it again from the kept bytes and the reference set of then; exit code 1 if the score differs.
+    picture
+        Write frame, nearest reference and difference to this PNG file.
+    embedding
+        The verdict under this embedding; by default the newest.
+    """
+    settings = load_settings(common.home)
+    tables = open_tables(settings)
+    verdict = find_verdict(tables, frame, embedding)
+    detections = load_detections(tables, [verdict["verdict_id"]]).get(verdict["verdict_id"], [])
+    line: dict[str, Any] = {
+        **report_of(verdict["name"], verdict, detections),
+        "threshold": verdict["threshold"],
+        "budget": verdict["budget"],
+        "references_in_cell": verdict["references_in_cell"],
+        "reference_snapshot_id": verdict["reference_snapshot_id"],
+        "code_version": verdict["code_version"],
+        "judged_at": verdict["judged_at"],
+    }
+    code = 0
+    if picture is not None:
+        from pipeline.run.picture import explain_picture  # noqa: PLC0415 - drawing loads slowly
+
+        picture.write_bytes(explain_picture(open_originals(settings), tables, verdict, detections))
+        line["picture"] = str(picture)
+    if replay:
+        with open_lake(settings) as lake:
+            answer = replay_verdict(lake, verdict)
+        line |= {"replay_same": answer.same, "replay_differences": list(answer.differences)}
+        code = 0 if answer.same else EXIT_DIFFERENCE
+    if common.json:
+        print_json(line)
+    else:
+        _print_explanation(line)
+    return code
+
+
+def _print_explanation(line: dict[str, Any]) -> None:
+    for key, value in line.items():
+        if key not in ("detections", "nearest", "replay_differences") and value is not None:
+            remark_out(key, show(value))
+    for neighbour in line["nearest"]:
+        remark_out("nearest", f"{neighbour['name']} at {neighbour['distance']:.5g}")
+    for detection in line["detections"]:
+        place = f"x {detection['x']:.1f}, y {detection['y']:.1f}"
+        sky = f", RA {detection['ra']:.5f}, Dec {detection['dec']:.5f}" if detection["ra"] is not None else ""
+        remark_out("detection", f"{place}{sky}, {detection['sigma']:.1f} sigma, {detection['kind']}")
+    for difference in line.get("replay_differences", []):
+        remark(f"replay differs: {difference}")
+
+
+def remark_out(key: str, text: str) -> None:
+    """A labelled line on stdout; header text is data, so nothing in it is markup."""
+    print(f"{key:>22}  {text}")  # noqa: T201 - this is the answer the user asked for

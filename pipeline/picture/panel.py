@@ -1,0 +1,155 @@
+"""One panel: an image with pixel axes, its titles, and circles where something was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.picture.compare import Grid
+from pipeline.picture.lettering import DARK, GREY, clean_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LABELLED = 5
+_LEAST_CIRCLE = 0.34  # inches across
+_DARKER = 0.15
+_MARK = "#ffb000"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A detection; x and y in 0-based pixels of the frame, size_px the side of the region it was found in."""
+
+    x: float
+    y: float
+    sigma: float | None
+    kind: str
+    size_px: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Levels that turn an image into shades: linear in the sky, compressed above it so that stars keep a shape.
+
+    Attributes:
+        low: drawn black.
+        high: about where linear ends.
+        bright: drawn white.
+    """
+
+    low: float
+    high: float
+    bright: float
+
+    def shade(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shades in [0, 1], NaN where the image is NaN."""
+        unit = self.high - self.low
+        top = np.arcsinh((self.bright - self.low) / unit)
+        shades: NDArray[np.float64] = np.clip(np.arcsinh((image - self.low) / unit) / top, 0.0, 1.0)
+        return shades
+
+
+def choose_stretch(image: NDArray[np.float64]) -> Stretch:
+    """Levels of the zscale algorithm, and the brightest thousandth; apart from each other whatever the image."""
+    from astropy.visualization import ZScaleInterval  # noqa: PLC0415 - loads slowly
+
+    known = image[np.isfinite(image)]
+    if known.size == 0:
+        return Stretch(0.0, 1.0, 1.0)
+    low, high = (float(level) for level in ZScaleInterval().get_limits(known))
+    if not high > low:
+        return Stretch(low, low + 1.0, low + 1.0)
+    low += _DARKER * (high - low)
+    return Stretch(low, high, max(high, float(np.percentile(known, 99.9))))
+
+
+def show_image(axes: Axes, image: NDArray[np.float64], shape: Grid, colours: dict[str, Any]) -> Any:
+    """Draw an image over a frame's own pixel coordinates, hatched grey where it is NaN.
+
+    Args:
+        axes: where.
+        image: the frame on the drawing's grid.
+        shape: height and width of the frame, pixels.
+        colours: colour map and limits, as matplotlib takes them.
+
+    Returns:
+        What a colour bar is made for.
+    """
+    height, width = shape
+    axes.patch.set(facecolor="#d4d4d4", hatch="////", edgecolor="#bcbcbc", linewidth=0)
+    axes.tick_params(color=GREY, labelcolor=GREY, labelsize=9)
+    axes.locator_params(nbins=5, integer=True)
+    for spine in axes.spines.values():
+        spine.set(edgecolor="#9aa4ae", linewidth=0.8)
+    # Blocks smaller than a dot of the picture are averaged again, larger ones keep their edges.
+    return axes.imshow(
+        np.ma.masked_invalid(image),
+        origin="lower",
+        extent=(-0.5, width - 0.5, -0.5, height - 0.5),
+        aspect="auto",
+        interpolation="auto",
+        **colours,
+    )
+
+
+def entitle(axes: Axes, title: str, name: str, subtitle: str) -> None:
+    """What the panel shows and of which file, above it."""
+    letters: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
+    axes.annotate(title, (0, 1), (0, 19), fontsize=11.5, fontweight="bold", color=DARK, **letters)
+    axes.annotate(clean_text(name, 38), (1, 1), (0, 19), ha="right", fontsize=9.5, color=DARK, **letters)
+    axes.annotate(clean_text(subtitle, 76), (0, 1), (0, 5), fontsize=9, color=GREY, **letters)
+
+
+def draw_marks(axes: Axes, marks: Sequence[Mark], shape: Grid, *, labels: bool) -> None:
+    """Circle detections, the strongest five with their sigma; without labels the circles are thin and dotted."""
+    height, width = shape
+    size = axes.get_window_extent()
+    dots = float(axes.get_figure(root=True).dpi)  # type: ignore[union-attr]
+    # Pixels of the frame to an inch of paper: a circle stays one where a very long frame is stretched.
+    scale = width / (size.width / dots), height / (size.height / dots)
+    for number, mark in enumerate(marks):
+        if np.isfinite(mark.x) and np.isfinite(mark.y):
+            across = min(max(2 ** 0.5 * (mark.size_px or 0.0) / max(scale), _LEAST_CIRCLE), 3.0)
+            _draw_circle(axes, mark, (across * scale[0], across * scale[1]), dotted=not labels)
+            if labels and number < _LABELLED and mark.sigma is not None:
+                _draw_label(axes, mark, (0.5 * across + 0.05) * scale[0], right=mark.x < 0.7 * width)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5))
+
+
+def _draw_circle(axes: Axes, mark: Mark, size: tuple[float, float], *, dotted: bool) -> None:
+    from matplotlib.patches import Ellipse  # noqa: PLC0415 - loads slowly
+
+    for colour, width in (("#101010", 3.0), (_MARK, 1.6)):
+        axes.add_patch(
+            Ellipse(
+                (mark.x, mark.y),
+                *size,
+                fill=False,
+                edgecolor=colour,
+                linewidth=width * (0.6 if dotted else 1.0),
+                linestyle=(0, (2, 2)) if dotted else "-",
+                alpha=0.9,
+            )
+        )
+
+
+def _draw_label(axes: Axes, mark: Mark, away: float, *, right: bool) -> None:
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415 - loads slowly
+
+    axes.text(
+        mark.x + (away if right else -away),
+        mark.y,
+        f"{mark.sigma:.0f}σ",
+        ha="left" if right else "right",
+        va="center",
+        color=_MARK,
+        fontsize=11,
+        fontweight="bold",
+        path_effects=[withStroke(linewidth=2.6, foreground="#101010")],
+        clip_on=True,
+    )

@@ -1,0 +1,44 @@
+"""What goes to a worker process with a frame, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.embed.types import Embedding
+from pipeline.frame.types import DecodeLimits, FrameRow, SkyRules
+
+
+@dataclass(frozen=True, slots=True)
+class PreparePlan:
+    """Everything a worker needs to know, sent with each frame so that it keeps no state."""
+
+    limits: DecodeLimits
+    sky: SkyRules
+    embeddings: tuple[Embedding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A described and embedded frame; the pixels stay in the worker.
+
+    Attributes:
+        row: header and quality.
+        vectors: unit vectors by embedding name; empty where nothing could be embedded.
+        objection: why there is no vector, or None.
+    """
+
+    row: FrameRow
+    vectors: Mapping[str, NDArray[np.float32]]
+    objection: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A frame that could not be decoded, and why."""
+
+    code: str
+    reason: str

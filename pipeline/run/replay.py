@@ -1,0 +1,61 @@
+"""The reference repository as it was at a snapshot, searchable: stored vectors, the prefilter applied in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.ports import Candidate, Prefilter, VectorSpec
+from pipeline.run.lake import Lake
+from pipeline.store.matrix import search_matrix
+
+
+class ReplayVectors:
+    """What a search needs, over the members of one snapshot; vectors are those of record, in the vector store."""
+
+    def __init__(self, lake: Lake, spec: VectorSpec, members: Sequence[str]) -> None:
+        self._lake = lake
+        columns = ["frame_id", "instrument", "filter", "zone", "exposure_s", "obs_time"]
+        rows = lake.tables.scan("frames", columns, where={"frame_id": list(members)}).to_pylist() if members else []
+        self._rows = {row["frame_id"]: row for row in rows}
+        self._vectors = lake.vectors.fetch(spec, list(members))
+
+    def members(self, spec: VectorSpec, prefilter: Prefilter, limit: int) -> list[str]:
+        """Ids that pass the prefilter, in id order."""
+        del spec
+        return sorted(i for i, row in self._rows.items() if i in self._vectors and passes(prefilter, row))[:limit]
+
+    def fetch(self, spec: VectorSpec, frame_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Vectors of these members."""
+        del spec
+        return {i: self._vectors[i] for i in frame_ids if i in self._vectors}
+
+    def search(
+        self, spec: VectorSpec, queries: NDArray[np.float32], prefilter: Prefilter, k: int
+    ) -> list[list[Candidate]]:
+        """Exact search of the members that pass."""
+        ids = self.members(spec, prefilter, len(self._rows))
+        if not ids:
+            return [[] for _ in queries]
+        return search_matrix((ids, np.stack([self._vectors[i] for i in ids])), queries, k)
+
+
+def passes(prefilter: Prefilter, row: dict[str, Any]) -> bool:
+    """Whether a reference with this metadata is in the prefilter's cell: the rule that Milvus applies, in Python."""
+    if row["instrument"] != prefilter.instrument or row["filter"] != prefilter.filter:
+        return False
+    zone = row["zone"]
+    if (zone not in prefilter.zones) if prefilter.zones else (zone is not None):
+        return False
+    exposure = row["exposure_s"]
+    if prefilter.exposure_min is None or prefilter.exposure_max is None:
+        return exposure is None
+    if exposure is None or not prefilter.exposure_min <= exposure <= prefilter.exposure_max:
+        return False
+    moment = row["obs_time"]
+    if prefilter.obs_after is not None and (moment is None or moment < prefilter.obs_after):
+        return False
+    return prefilter.obs_before is None or (moment is not None and moment <= prefilter.obs_before)

@@ -1,0 +1,198 @@
+"""Prove that source, tables, vectors and originals agree; name each difference; repair what can be repaired."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.embed.types import Embedding
+from pipeline.ports import SourcePosition, VectorCounts
+from pipeline.run.lake import Lake, spec_of
+from pipeline.run.references import ReferenceSet, load_references
+
+_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        name: what was compared.
+        expected: how many there should be.
+        found: how many there are.
+        differences: ids or positions that are wrong, all of them.
+        repair: the repair that mends it, empty where only a person can.
+    """
+
+    name: str
+    expected: int
+    found: int
+    differences: tuple[str, ...]
+    repair: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.differences
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of `oddframe verify --json`; names at most twenty differences."""
+        return {
+            "check": self.name,
+            "ok": self.agrees,
+            "expected": self.expected,
+            "found": self.found,
+            "differences": len(self.differences),
+            "examples": list(self.differences[:_NAMED]),
+            "repair": self.repair if self.differences else "",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Ledger:
+    """What the tables and the source say, read once."""
+
+    messages: dict[SourcePosition, str]
+    deliveries: list[dict[str, Any]]
+    frames: Counter[str]
+    verdicts: list[dict[str, Any]]
+    detections: set[str]
+    quarantined: set[str]
+    references: ReferenceSet
+    ever_reference: set[str]
+
+
+def verify_lake(lake: Lake) -> list[Check]:
+    """Every comparison, in the order in which a frame passes."""
+    ledger = _read(lake)
+    checks = [
+        _check_source(ledger),
+        _check_deliveries(ledger),
+        _check_frames_doubled(ledger),
+        _check_frames_missing(ledger),
+        _check_verdicts_missing(ledger),
+        _check_verdicts_doubled(ledger),
+        _check_detections(ledger),
+        _check_originals(lake, ledger),
+    ]
+    for embedding in lake.embeddings:
+        checks += _check_vectors(embedding, lake.vectors.contents(spec_of(embedding)), ledger)
+    return checks
+
+
+def _read(lake: Lake) -> _Ledger:
+    tables = lake.tables
+    members = tables.scan("reference_members", ["frame_id"]).column("frame_id").to_pylist()
+    return _Ledger(
+        messages={raw.position: raw.frame_id for raw in lake.source.messages()},
+        deliveries=tables.scan("deliveries", ["source_partition", "source_offset", "frame_id", "outcome"]).to_pylist(),
+        frames=Counter(tables.scan("frames", ["frame_id"]).column("frame_id").to_pylist()),
+        verdicts=tables.scan(
+            "verdicts", ["verdict_id", "frame_id", "status", "embedding", "embedding_version"]
+        ).to_pylist(),
+        detections=set(tables.scan("detections", ["verdict_id"]).column("verdict_id").to_pylist()),
+        quarantined=set(tables.scan("quarantine", ["frame_id"]).column("frame_id").to_pylist()),
+        references=load_references(lake),
+        ever_reference=set(members),
+    )
+
+
+def _check_source(ledger: _Ledger) -> Check:
+    delivered = {SourcePosition(d["source_partition"], d["source_offset"]) for d in ledger.deliveries}
+    pending = [_show(p) for p in sorted(ledger.messages.keys() - delivered)]
+    return Check(
+        "source: every numbered message is delivered", len(ledger.messages), len(delivered), tuple(pending), "ingest"
+    )
+
+
+def _check_deliveries(ledger: _Ledger) -> Check:
+    counts = Counter(SourcePosition(d["source_partition"], d["source_offset"]) for d in ledger.deliveries)
+    doubled = [_show(p) for p, n in sorted(counts.items()) if n > 1]
+    return Check("deliveries: one row a message", len(counts), counts.total(), tuple(doubled), "drop doubled rows")
+
+
+def _check_frames_doubled(ledger: _Ledger) -> Check:
+    doubled = sorted(i for i, n in ledger.frames.items() if n > 1)
+    return Check(
+        "frames: one row a content", len(ledger.frames), ledger.frames.total(), tuple(doubled), "drop doubled rows"
+    )
+
+
+def _check_frames_missing(ledger: _Ledger) -> Check:
+    readable = {d["frame_id"] for d in ledger.deliveries if d["outcome"] != "quarantined"}
+    missing = sorted(readable - ledger.frames.keys() - ledger.quarantined)
+    return Check(
+        "frames: every delivered content has a row", len(readable), len(readable) - len(missing), tuple(missing)
+    )
+
+
+def _check_verdicts_missing(ledger: _Ledger) -> Check:
+    contents = {d["frame_id"] for d in ledger.deliveries} | ledger.frames.keys()
+    judged = {v["frame_id"] for v in ledger.verdicts}
+    missing = sorted(contents - judged - ledger.ever_reference)
+    settled = len(contents) - len(missing)
+    return Check("verdicts: every content is judged or a reference", len(contents), settled, tuple(missing))
+
+
+def _check_verdicts_doubled(ledger: _Ledger) -> Check:
+    counts = Counter(v["verdict_id"] for v in ledger.verdicts)
+    doubled = sorted(i for i, n in counts.items() if n > 1)
+    return Check("verdicts: one row a judgement", len(counts), counts.total(), tuple(doubled), "drop doubled rows")
+
+
+def _check_detections(ledger: _Ledger) -> Check:
+    judged = {v["verdict_id"] for v in ledger.verdicts}
+    stray = sorted(ledger.detections - judged)
+    return Check(
+        "detections: every one belongs to a verdict",
+        len(ledger.detections),
+        len(ledger.detections) - len(stray),
+        tuple(stray),
+        "drop strays",
+    )
+
+
+def _check_originals(lake: Lake, ledger: _Ledger) -> Check:
+    missing = sorted(i for i in ledger.frames if lake.originals.locate(i) is None)
+    return Check(
+        "originals: every frame's bytes are kept", len(ledger.frames), len(ledger.frames) - len(missing), tuple(missing)
+    )
+
+
+def _check_vectors(embedding: Embedding, held: VectorCounts, ledger: _Ledger) -> Iterable[Check]:
+    key = spec_of(embedding).key
+    references = set(ledger.references.ids(embedding.name))
+    expected = references | {
+        v["frame_id"]
+        for v in ledger.verdicts
+        if v["embedding"] == embedding.name
+        and v["embedding_version"] == embedding.version
+        and v["status"] in ("normal", "anomaly", "no_reference")
+    }
+    if not expected and not held.frames and not held.references:
+        return []
+    orphans = sorted((held.frames - ledger.frames.keys()) | (held.references - references))
+    missing = sorted((expected - held.frames) | (references - held.references))
+    return [
+        Check(f"vectors {key}: none without a row", len(expected), len(held.frames), tuple(orphans), "remove orphans"),
+        Check(f"vectors {key}: none missing", len(expected), len(held.frames), tuple(missing), "embed again"),
+        Check(
+            f"vectors {key}: none doubled",
+            len(held.frames),
+            len(held.frames),
+            tuple(sorted(held.doubled)),
+            "embed again",
+        ),
+    ]
+
+
+def _show(position: SourcePosition) -> str:
+    return f"{position.partition}#{position.offset}"
+
+
+def count_wrong(checks: Sequence[Check]) -> int:
+    """How many comparisons failed."""
+    return sum(not check.agrees for check in checks)

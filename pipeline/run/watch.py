@@ -1,0 +1,70 @@
+"""Follow a spool until told to stop: small batches when frames trickle, large ones when there is a backlog."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.ports import Spool
+from pipeline.run.ingest import Ingestor
+from pipeline.run.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRules:
+    """When a batch is taken.
+
+    Attributes:
+        frames: a batch is full with this many files.
+        seconds: a batch that is not full is taken this long after its first file was seen.
+        bulk_frames: most files in one commit where more are waiting.
+        settle_seconds: a file changed more recently may still be written.
+        poll_seconds: pause between looks.
+    """
+
+    frames: int = 64
+    seconds: float = 5.0
+    bulk_frames: int = 512
+    settle_seconds: float = 1.0
+    poll_seconds: float = 0.25
+
+
+def watch_spool(
+    ingestor: Ingestor, spool: Spool, directory: Path, rules: WatchRules, stopped: Callable[[], bool]
+) -> Iterator[Report]:
+    """Ingest what appears in a directory; returns when `stopped` says so, after the batch in hand is committed.
+
+    Raises:
+        UsageError: the directory is not there.
+    """
+    if not directory.is_dir():
+        raise UsageError(f"{directory} is not a directory; create it or name another spool")
+    first_seen: float | None = None
+    while not stopped():
+        waiting = _settled(spool.list_new(directory), rules.settle_seconds)
+        if waiting and first_seen is None:
+            first_seen = time.monotonic()
+        due = first_seen is not None and time.monotonic() - first_seen >= rules.seconds
+        if waiting and (due or len(waiting) >= rules.frames):
+            batch = waiting[: rules.bulk_frames]
+            yield from ingestor.ingest(batch)
+            spool.mark_seen(batch)
+            first_seen = None
+        else:
+            time.sleep(rules.poll_seconds)
+
+
+def _settled(paths: Sequence[Path], seconds: float) -> list[Path]:
+    settled: list[Path] = []
+    for path in paths:
+        try:
+            age = time.time() - path.stat().st_mtime
+        except FileNotFoundError:
+            continue
+        # A clock that runs ahead on the writer's machine must not hide a file for ever.
+        if age >= seconds or age < -seconds:
+            settled.append(path)
+    return settled
