@@ -17,7 +17,7 @@ REAL_DATA = "ODDFRAME_TEST_DATA"
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real frames: where ODDFRAME_TEST_DATA says, else beside the checkout; without it the test is skipped."""
+    """Folder of real frames: where ODDFRAME_TEST_DATA says, else beside the checkout; else skip."""
     named = os.environ.get(REAL_DATA)
     root = Path(named) if named else Path(__file__).resolve().parents[1].parent / "shared" / "data"
     if root.is_dir():

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from pipeline.errors import OddframeError
+from pipeline.errors import OddframeError, UsageError
 
 EXIT_DONE, EXIT_DIFFERENCE, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -68,12 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code and lets no traceback out."""
-    # Looked up here: cyclopts would load every command to suggest a near one.
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
-        near = get_close_matches(arguments[0], _COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        return _complain(f"there is no command {arguments[0]!r}{hint} See `oddframe --help`", EXIT_USAGE)
     try:
+        _check_command(arguments)
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _complain(f"{_first_line(error)}; see `oddframe --help`", EXIT_USAGE)
@@ -89,6 +85,14 @@ def run(arguments: Sequence[str]) -> int:
         place = _keep_traceback()
         return _complain(f"a fault in oddframe: {type(error).__name__}: {_first_line(error)} (details in {place})", 3)
     return code if isinstance(code, int) else EXIT_DONE
+
+
+def _check_command(arguments: Sequence[str]) -> None:
+    # Looked up here: cyclopts would load every command to suggest a near one.
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+        near = get_close_matches(arguments[0], _COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "see `oddframe --help`"
+        raise UsageError(f"there is no command {arguments[0]!r}; {hint}")
 
 
 def _complain(text: str, code: int) -> int:

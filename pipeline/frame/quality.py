@@ -77,7 +77,7 @@ class _Sky:
         if self.step > 1 or min(pixels.shape) >= _SMALLEST:
             self.level = _map_sky(sample, known, self.background)
         spread = values - np.float32(self.background) if self.level is None else (sample - self.level)[known]
-        same = np.count_nonzero(values == self.background)
+        same = int(np.count_nonzero(values == self.background))
         self.noise = _measure_spread(spread, coarse=same > values.size // 2)
 
     def subtract_from(self, pixels: Image) -> Image:
@@ -109,6 +109,8 @@ def _measure_spread(spread: Image, *, coarse: bool) -> float:
     kept = spread.astype(np.float64)
     for _ in range(_CLIPS):
         kept = kept[np.abs(kept - kept.mean()) <= _CLIP_SIGMA * kept.std()]
+        if kept.size == 0:
+            return math.nan
     return float(kept.std())
 
 

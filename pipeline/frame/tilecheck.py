@@ -22,6 +22,7 @@ _TABLE = (8, 2, 1)
 _MAX_FIELDS = 999
 _MAX_DITHER = 10_000
 _MAX_BLOCK = 256
+_RICE_BYTES = (1, 2, 4)
 _MAX_SETTINGS = 20
 _HCOMPRESS_MAGIC = b"\xdd\x99"
 _HCOMPRESS_HEAD = 25
@@ -75,15 +76,15 @@ def check_tiles(stored: bytes, unit: Unit) -> list[Column]:
 
 def _check_settings(unit: Unit) -> None:
     """Check the parameters of the codec: beyond these its arithmetic leaves its buffers."""
-    allowed: dict[str, tuple[int, ...] | range] = {
-        "BLOCKSIZE": range(1, _MAX_BLOCK + 1),
-        "BYTEPIX": (1, 2, 4) if str(unit.header["ZCMPTYPE"]).startswith("RICE") else (1, 2, 4, 8),
-        "SMOOTH": (0, 1),
-        "SCALE": range(2**24),
-    }
+    bounds = {"BLOCKSIZE": (1, _MAX_BLOCK), "BYTEPIX": (1, 8), "SMOOTH": (0, 1), "SCALE": (0, 2**24)}
+    rice = str(unit.header["ZCMPTYPE"]).startswith("RICE")
     for number in range(1, _MAX_SETTINGS + 1):
         name, value = str(unit.header.get(f"ZNAME{number}", "")).strip().upper(), unit.header.get(f"ZVAL{number}")
-        if name in allowed and (not isinstance(value, int | float) or value not in allowed[name]):
+        if name not in bounds:
+            continue
+        low, high = bounds[name]
+        sound = isinstance(value, int | float) and low <= value <= high
+        if not sound or (name == "BYTEPIX" and rice and value not in _RICE_BYTES):
             raise UnreadableFrameError("bad_header", f"{name} of unit {unit.index} is {value!r}.")
     if f"ZNAME{_MAX_SETTINGS + 1}" in unit.header:
         raise UnreadableFrameError("bad_header", f"Unit {unit.index} sets over {_MAX_SETTINGS} codec parameters.")

@@ -88,7 +88,8 @@ def resample(plate: Plate, grid: Grid) -> NDArray[np.float64]:
     usable = plate.valid & np.isfinite(plate.pixels)
     total = _sum_cells(np.where(usable, plate.pixels, 0.0).astype(np.float64, copy=False), grid)
     count = _sum_cells(usable.astype(np.float64), grid)
-    return np.divide(total, count, out=np.full(grid, np.nan), where=count > 0)
+    mean: NDArray[np.float64] = np.divide(total, count, out=np.full(grid, np.nan), where=count > 0)
+    return mean
 
 
 def fit_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.picture.compare import Comparison, Grid, Plate, choose_grid, compare_plates, resample
-from pipeline.picture.lettering import DARK, GREY, PAPER, clean_text, draw_badge, plain_style, wrap_text
-from pipeline.picture.panel import Mark, choose_stretch, draw_marks, entitle, show_image
+from pipeline.picture.lettering import DARK, GREY, PAPER, SIGMA, TIMES, clean_text, draw_badge, plain_style, wrap_text
+from pipeline.picture.panel import AMBER, Mark, choose_stretch, draw_marks, entitle, show_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,11 +100,11 @@ def _draw_three(figure: Figure, panels: ExplanationPanels, frame: Plate, referen
         axes = _add_panel(figure, number)
         drawn = show_image(axes, image, _shape(frame), colours)
         entitle(axes, title, name, subtitle)
-        draw_marks(axes, panels.marks, _shape(frame), labels=number != 1)
+        draw_marks(axes, panels.marks, _shape(frame), lettering=(AMBER, None, DARK)[number])
         if number:
             axes.tick_params(labelleft=False)
     _add_bar(figure, axes, drawn)
-    _draw_foot(figure, _caption(frame, reference))
+    _draw_foot(figure, _caption(panels, frame, reference))
 
 
 def _draw_one(figure: Figure, panels: ExplanationPanels) -> None:
@@ -120,8 +120,8 @@ def _draw_one(figure: Figure, panels: ExplanationPanels) -> None:
         image = resample(panels.frame, grid)
         show_image(axes, choose_stretch(image).shade(image), _shape(panels.frame), _GREYS)
         entitle(axes, "Frame", panels.frame.title, panels.frame.subtitle)
-        draw_marks(axes, panels.marks, _shape(panels.frame), labels=True)
-        _draw_foot(figure, _caption(panels.frame, None))
+        draw_marks(axes, panels.marks, _shape(panels.frame), lettering=AMBER)
+        _draw_foot(figure, _caption(panels, panels.frame, None))
     figure.text(*place, text, va="top", fontsize=13, color=DARK, parse_math=False)
 
 
@@ -132,7 +132,7 @@ def _draw_head(figure: Figure, panels: ExplanationPanels) -> None:
     large: dict[str, Any] = {"fontsize": 15, "va": "center", "color": DARK, "parse_math": False}
     figure.text(start, top, clean_text(panels.name, 66), fontweight="bold", **large)
     numbers = [f"p = {panels.p_value:.2g}"] if panels.p_value is not None else []
-    numbers += [f"{panels.sigma:.1f}σ"] if panels.sigma is not None else []
+    numbers += [f"{panels.sigma:.1f}{SIGMA}"] if panels.sigma is not None else []
     figure.text(1 - _RIGHT / _WIDTH, top, "     ".join(numbers), ha="right", **large)
     reason = wrap_text(panels.reason, 160, 2)
     figure.text(left, 1 - 0.66 / height, reason, fontsize=11, va="top", color=GREY, parse_math=False)
@@ -154,8 +154,8 @@ def _add_bar(figure: Figure, axes: Axes, drawn: Any) -> None:
     box = axes.get_position()
     beside = figure.add_axes((box.x1 + 0.1 / _WIDTH, box.y0, 0.12 / _WIDTH, box.height))
     bar = figure.colorbar(drawn, cax=beside, extend="both", ticks=range(-int(_REACH), int(_REACH) + 1, 4))
-    bar.outline.set(edgecolor="#9aa4ae", linewidth=0.8)  # type: ignore[operator]
-    beside.set_yticklabels([f"{tick:+d}σ" if tick else "0" for tick in range(-int(_REACH), int(_REACH) + 1, 4)])
+    bar.outline.set(edgecolor="#9aa4ae", linewidth=0.8)
+    beside.set_yticklabels([f"{tick:+d}{SIGMA}" if tick else "0" for tick in range(-int(_REACH), int(_REACH) + 1, 4)])
     beside.tick_params(color=GREY, labelcolor=GREY, labelsize=9)
 
 
@@ -167,20 +167,25 @@ def _choose_height(frame: Plate | None) -> float:
 
 
 def _describe_fit(both: Comparison) -> str:
-    return f"reference × {both.scale:.3g} {both.level:+.3g};  1σ = {both.noise:.3g}"
+    sign = "-" if both.level < 0 else "+"
+    return f"reference {TIMES} {both.scale:.3g} {sign} {abs(both.level):.3g};  1{SIGMA} = {both.noise:.3g}"
 
 
-def _caption(frame: Plate, reference: Plate | None) -> str:
+def _caption(panels: ExplanationPanels, frame: Plate, reference: Plate | None) -> str:
     """What was done to the images before they were drawn."""
     said = ["pixel axes, row 0 at the bottom", "zscale stretch, compressed above the sky"]
     _, block = choose_grid(_shape(frame))
     if block > 1:
-        said.append(f"means of {block} × {block} pixels")
+        said.append(f"means of {block} {TIMES} {block} pixels")
     if reference is not None and _shape(reference) != _shape(frame):
         (rows, columns), (height, width) = _shape(reference), _shape(frame)
-        said.append(f"the reference, {columns} × {rows} pixels, was resampled to the frame's {width} × {height}")
+        said.append(
+            f"the reference, {columns} {TIMES} {rows} pixels, was resampled to the frame's {width} {TIMES} {height}"
+        )
     if not frame.valid.all() or (reference is not None and not reference.valid.all()):
         said.append("hatched: no valid pixel")
+    if panels.marks:
+        said.append("circles: the largest differences, in sigma of this pair's own scatter")
     return ";  ".join(said)
 
 

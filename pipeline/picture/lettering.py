@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 PAPER = "#ffffff"
 DARK = "#1c2733"
 GREY = "#5a6673"
+SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 _BADGES = {
     "anomaly": "#d55e00",

@@ -10,15 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.picture.compare import Grid
-from pipeline.picture.lettering import DARK, GREY, clean_text
+from pipeline.picture.lettering import DARK, GREY, PAPER, SIGMA, clean_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LABELLED = 5
 _LEAST_CIRCLE = 0.34  # inches across
-_DARKER = 0.15
-_MARK = "#ffb000"
+_DARKER, _LINEAR, _MOST_REACH = 0.15, 0.3, 12.0
+AMBER = "#ffb000"
+_EDGE = "#101010"
+_LONGEST = 1e5
+_DOTS = 100.0  # an inch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Stretch:
 
     def shade(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shades in [0, 1], NaN where the image is NaN."""
-        unit = self.high - self.low
+        unit = _LINEAR * (self.high - self.low)
         top = np.arcsinh((self.bright - self.low) / unit)
         shades: NDArray[np.float64] = np.clip(np.arcsinh((image - self.low) / unit) / top, 0.0, 1.0)
         return shades
@@ -62,10 +65,11 @@ def choose_stretch(image: NDArray[np.float64]) -> Stretch:
     if known.size == 0:
         return Stretch(0.0, 1.0, 1.0)
     low, high = (float(level) for level in ZScaleInterval().get_limits(known))
-    if not high > low:
-        return Stretch(low, low + 1.0, low + 1.0)
+    least = max(1e-6 * abs(low), 1e-30)
+    if not high > low + least:
+        return Stretch(low, low + max(least, 1.0), low + max(least, 1.0))
     low += _DARKER * (high - low)
-    return Stretch(low, high, max(high, float(np.percentile(known, 99.9))))
+    return Stretch(low, high, min(max(high, float(np.percentile(known, 99.8))), high + _MOST_REACH * (high - low)))
 
 
 def show_image(axes: Axes, image: NDArray[np.float64], shape: Grid, colours: dict[str, Any]) -> Any:
@@ -105,26 +109,36 @@ def entitle(axes: Axes, title: str, name: str, subtitle: str) -> None:
     axes.annotate(clean_text(subtitle, 76), (0, 1), (0, 5), fontsize=9, color=GREY, **letters)
 
 
-def draw_marks(axes: Axes, marks: Sequence[Mark], shape: Grid, *, labels: bool) -> None:
-    """Circle detections, the strongest five with their sigma; without labels the circles are thin and dotted."""
+def draw_marks(axes: Axes, marks: Sequence[Mark], shape: Grid, *, lettering: str | None) -> None:
+    """Circle detections and write their sigma beside the strongest five, where there is room.
+
+    Args:
+        axes: a panel with an image in it.
+        marks: strongest first.
+        shape: height and width of the frame, pixels.
+        lettering: colour of the labels; None draws thin dotted circles without labels.
+    """
     height, width = shape
     size = axes.get_window_extent()
-    dots = float(axes.get_figure(root=True).dpi)  # type: ignore[union-attr]
     # Pixels of the frame to an inch of paper: a circle stays one where a very long frame is stretched.
-    scale = width / (size.width / dots), height / (size.height / dots)
-    for number, mark in enumerate(marks):
-        if np.isfinite(mark.x) and np.isfinite(mark.y):
-            across = min(max(2 ** 0.5 * (mark.size_px or 0.0) / max(scale), _LEAST_CIRCLE), 3.0)
-            _draw_circle(axes, mark, (across * scale[0], across * scale[1]), dotted=not labels)
-            if labels and number < _LABELLED and mark.sigma is not None:
-                _draw_label(axes, mark, (0.5 * across + 0.05) * scale[0], right=mark.x < 0.7 * width)
+    inch = width / (size.width / _DOTS), height / (size.height / _DOTS)
+    labelled: list[tuple[float, float]] = []
+    for number, mark in enumerate(m for m in marks if np.isfinite(m.x) and np.isfinite(m.y)):
+        across = min(max(2**0.5 * (mark.size_px or 0.0) / max(inch), _LEAST_CIRCLE), 3.0)
+        _draw_circle(axes, mark, (across * inch[0], across * inch[1]), dotted=lettering is None)
+        right = mark.x < 0.7 * width
+        place = (mark.x + (0.5 * across + 0.05) * (inch[0] if right else -inch[0]), mark.y)
+        crowded = any(abs(place[0] - x) < 0.7 * inch[0] and abs(place[1] - y) < 0.18 * inch[1] for x, y in labelled)
+        if lettering and number < _LABELLED and mark.sigma is not None and not crowded:
+            labelled.append(place)
+            _draw_label(axes, mark.sigma, place, right=right, colour=lettering)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5))
 
 
 def _draw_circle(axes: Axes, mark: Mark, size: tuple[float, float], *, dotted: bool) -> None:
     from matplotlib.patches import Ellipse  # noqa: PLC0415 - loads slowly
 
-    for colour, width in (("#101010", 3.0), (_MARK, 1.6)):
+    for colour, width in ((_EDGE, 3.0), (AMBER, 1.6)):
         axes.add_patch(
             Ellipse(
                 (mark.x, mark.y),
@@ -138,18 +152,17 @@ def _draw_circle(axes: Axes, mark: Mark, size: tuple[float, float], *, dotted: b
         )
 
 
-def _draw_label(axes: Axes, mark: Mark, away: float, *, right: bool) -> None:
+def _draw_label(axes: Axes, sigma: float, place: tuple[float, float], *, right: bool, colour: str) -> None:
     from matplotlib.patheffects import withStroke  # noqa: PLC0415 - loads slowly
 
     axes.text(
-        mark.x + (away if right else -away),
-        mark.y,
-        f"{mark.sigma:.0f}σ",
+        *place,
+        f"{sigma:.0f}{SIGMA}" if abs(sigma) < _LONGEST else f"{sigma:.0e}{SIGMA}",
         ha="left" if right else "right",
         va="center",
-        color=_MARK,
+        color=colour,
         fontsize=11,
         fontweight="bold",
-        path_effects=[withStroke(linewidth=2.6, foreground="#101010")],
+        path_effects=[withStroke(linewidth=2.6, foreground=_EDGE if colour == AMBER else PAPER)],
         clip_on=True,
     )

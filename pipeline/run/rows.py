@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -118,11 +119,10 @@ def member_row(
 
 
 def verdict_row(
-    raw: RawFrame, judged: Judged, references: ReferenceSet, rules: JudgeRules, at: datetime
+    raw: RawFrame, judged: Judged, references: ReferenceSet, names: Mapping[str, str], rules: JudgeRules, at: datetime
 ) -> dict[str, Any]:
-    """A row of `verdicts`, with everything a replay needs."""
+    """A row of `verdicts`, with everything a replay needs; `names` are those of the references."""
     row, judgement, p_value = judged.prepared.row, judged.judgement, judged.judgement.p_value
-    names = references.names()
     prefilter = to_json(judged.prefilter) if judged.prefilter else None
     return {
         **_verdict_core(raw, judgement.status, judgement.reason, at),

@@ -35,10 +35,10 @@ from pipeline.store.milvus_layout import (
 _ROWS_PER_CALL = 512
 _QUERIES_PER_CALL = 16
 _IDS_PER_CALL = 1_000
-# Above this many values a cell is searched by Milvus alone; below, many queries at once share one fetched matrix.
-_MATRIX_VALUES = 16 * 2**20
+# A cell of up to this many float32 values is fetched once and shared by many queries (256 MiB); larger ones are searched
+# by Milvus alone, in groups whose (queries, rows, dimension) array stays under the same bound.
+_MATRIX_VALUES = 64 * 2**20
 _BULK_QUERIES = 4
-_CACHED_CELLS = 8
 
 
 def open_lite(path: Path) -> MilvusVectors:
@@ -68,7 +68,7 @@ class MilvusVectors:
         self._client = client
         self._partitions: dict[str, set[str]] = {}
         self._dirty: set[str] = set()
-        self._cells: OrderedDict[tuple[str, str], Cell | None] = OrderedDict()
+        self._cells: OrderedDict[tuple[str, str], Cell | int] = OrderedDict()
 
     def settle(self) -> None:
         """Flush every collection before the first write.
@@ -107,12 +107,13 @@ class MilvusVectors:
         expression, partitions = build_filter(prefilter), self._reference_partitions(spec, prefilter)
         if not partitions:
             return [[] for _ in queries]
-        if len(queries) >= _BULK_QUERIES and (cell := self._fetch_cell(spec, expression, partitions)) is not None:
+        cell = self._fetch_cell(spec, expression, partitions) if len(queries) >= _BULK_QUERIES else None
+        if isinstance(cell, tuple):
             return search_matrix(cell, queries, k)
+        size = max(1, _MATRIX_VALUES // (spec.dimension * (cell or 1))) if cell else _BULK_QUERIES
         found: list[list[Candidate]] = []
-        # Milvus Lite builds an (queries, rows, dimension) array: small groups bound its memory.
-        for start in range(0, len(queries), _QUERIES_PER_CALL):
-            group = np.ascontiguousarray(queries[start : start + _QUERIES_PER_CALL], dtype=np.float32)
+        for start in range(0, len(queries), min(size, _QUERIES_PER_CALL)):
+            group = np.ascontiguousarray(queries[start : start + min(size, _QUERIES_PER_CALL)], dtype=np.float32)
             with _Faults("search"):
                 answer = self._client.search(
                     name_collection(spec),
@@ -132,7 +133,7 @@ class MilvusVectors:
         if not partitions:
             return []
         cell = self._fetch_cell(spec, expression, partitions)
-        if cell is not None:
+        if isinstance(cell, tuple):
             return cell[0][:limit]
         rows = self._rows(spec, expression, ["frame_id"], partitions)
         return sorted(row["frame_id"] for row in rows)[:limit]
@@ -195,10 +196,10 @@ class MilvusVectors:
         self._dirty.add(name_collection(spec))
         self.flush()
 
-    def _fetch_cell(self, spec: VectorSpec, expression: str, partitions: list[str]) -> Cell | None:
+    def _fetch_cell(self, spec: VectorSpec, expression: str, partitions: list[str]) -> Cell | int:
+        """The cell's vectors, or how many there are where they are too many to hold."""
         key = (spec.key, expression)
         if key not in self._cells:
-            limit = _MATRIX_VALUES // spec.dimension
             with _Faults("query"):
                 counted = self._client.query(
                     name_collection(spec),
@@ -207,8 +208,9 @@ class MilvusVectors:
                     partition_names=partitions,
                     consistency_level="Strong",
                 )[0]["count(*)"]
-            self._cells[key] = self._read_cell(spec, expression, partitions) if counted <= limit else None
-            while len(self._cells) > _CACHED_CELLS:
+            small = counted * spec.dimension <= _MATRIX_VALUES
+            self._cells[key] = self._read_cell(spec, expression, partitions) if small else int(counted)
+            while sum(c[1].size for c in self._cells.values() if isinstance(c, tuple)) > _MATRIX_VALUES:
                 self._cells.popitem(last=False)
         self._cells.move_to_end(key)
         return self._cells[key]

@@ -1,4 +1,5 @@
 """Real frames of a dozen cameras: each decodes, and what its header says comes out right."""
+# ruff: noqa: DTZ001 - times are naive UTC throughout, as the tables have them
 
 from __future__ import annotations
 

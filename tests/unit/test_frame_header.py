@@ -1,3 +1,4 @@
+# ruff: noqa: DTZ001 - times are naive UTC throughout, as the tables have them
 from __future__ import annotations
 
 from datetime import datetime

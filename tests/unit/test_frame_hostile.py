@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import pickle
+import time
 import tracemalloc
 import warnings
 
@@ -50,15 +51,19 @@ def try_decode(payload: bytes) -> Frame | UnreadableFrameError:
         try:
             frame = decode(payload, name="x", limits=SMALL)
         except UnreadableFrameError as error:
-            assert error.code in CODES
-            assert error.reason.endswith(".")
-            assert "\n" not in error.reason
-            return error
+            return check_refusal(error)
         row = describe(frame, SkyRules())
     assert frame.pixels.size <= SMALL.max_pixels
     assert frame.pixels.shape == frame.valid.shape == (row.height, row.width)
     assert np.isfinite(frame.pixels[frame.valid]).all()
     return frame
+
+
+def check_refusal(error: UnreadableFrameError) -> UnreadableFrameError:
+    assert error.code in CODES
+    assert error.reason.endswith(".")
+    assert "\n" not in error.reason
+    return error
 
 
 def test_the_seeds_are_frames() -> None:
@@ -87,36 +92,10 @@ def test_flipped_bytes_never_escape(seed, data) -> None:
     try_decode(bytes(damaged))
 
 
-KEYWORDS = st.sampled_from(
-    [
-        "SIMPLE",
-        "BITPIX",
-        "NAXIS",
-        "NAXIS1",
-        "NAXIS2",
-        "NAXIS3",
-        "PCOUNT",
-        "GCOUNT",
-        "BZERO",
-        "BSCALE",
-        "BLANK",
-        "XTENSION",
-    ]
-    + ["TFIELDS", "TFORM1", "TTYPE1", "THEAP", "ZIMAGE", "ZBITPIX", "ZNAXIS", "ZNAXIS1", "ZNAXIS2", "ZTILE1", "ZTILE2"]
-    + [
-        "ZCMPTYPE",
-        "ZNAME1",
-        "ZVAL1",
-        "ZVAL2",
-        "ZQUANTIZ",
-        "ZDITHER0",
-        "EXTNAME",
-        "CTYPE1",
-        "CRVAL1",
-        "CDELT1",
-        "DATE-OBS",
-    ]
-)
+LIED_ABOUT = """SIMPLE BITPIX NAXIS NAXIS1 NAXIS2 NAXIS3 PCOUNT GCOUNT BZERO BSCALE BLANK XTENSION TFIELDS TFORM1 TTYPE1
+    THEAP ZIMAGE ZBITPIX ZNAXIS ZNAXIS1 ZNAXIS2 ZTILE1 ZTILE2 ZCMPTYPE ZNAME1 ZNAME2 ZVAL1 ZVAL2 ZQUANTIZ ZDITHER0
+    EXTNAME CTYPE1 CRVAL1 CDELT1 DATE-OBS"""
+KEYWORDS = st.sampled_from(LIED_ABOUT.split())
 LIES = st.one_of(
     st.integers(-(2**70), 2**70).map(str),
     st.integers(-3, 70).map(str),
@@ -240,3 +219,48 @@ def test_out_of_memory_and_the_unforeseen_become_the_one_error(monkeypatch) -> N
         assert (error.code, "\n" in error.reason) == (code, False)
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own error, as it crosses from a worker
         assert (again.code, again.reason) == (error.code, error.reason)
+
+
+@pytest.mark.parametrize(
+    ("method", "keyword", "lie"),
+    [
+        ("RICE_1", "ZVAL2", "70"),
+        ("RICE_1", "ZVAL1", "1000000"),
+        ("RICE_1", "ZVAL2", "1.5"),
+        ("RICE_1", "ZTILE1", "-1"),
+        ("RICE_1", "ZTILE2", "7"),
+        ("RICE_1", "ZDITHER0", "-5000"),
+        ("RICE_1", "ZNAXIS2", "39"),
+        ("RICE_1", "GCOUNT", "2"),
+        ("HCOMPRESS_1", "ZVAL1", "1E30"),
+        ("HCOMPRESS_1", "ZTILE1", "15"),
+        ("PLIO_1", "TFORM1", "'1PB(200)'"),
+        ("GZIP_1", "ZCMPTYPE", "'LZW'"),
+    ],
+)
+def test_codec_settings_that_would_lead_c_code_astray_are_refused(method, keyword, lie) -> None:
+    tiles = fits.CompImageHDU(np.ones((40, 30), np.int32), compression_type=method, tile_shape=(10, 30))
+    payload = write(fits.PrimaryHDU(), tiles)
+    at = payload.rfind(keyword.ljust(8).encode() + b"=")
+    if at < 0:
+        at = payload.rfind(b"END".ljust(80))
+        payload = payload[:at] + b" " * 80 + b"END".ljust(80) + payload[at + 160 :]
+    forged = payload[:at] + f"{keyword:8}= {lie:>20}".ljust(80).encode() + payload[at + 80 :]
+    assert decode(payload, name="x", limits=SMALL).valid.all()
+    start = time.process_time()
+    assert refuse(forged).code in {"bad_header", "bad_data"}
+    assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize("method", ["HCOMPRESS_1", "PLIO_1"])
+def test_tiles_that_lie_about_their_own_length_are_refused(method) -> None:
+    tiles = fits.CompImageHDU(np.ones((40, 30), np.int32), compression_type=method, tile_shape=(40, 30))
+    payload = write(fits.PrimaryHDU(), tiles)
+    unit = walk(payload, SMALL)[1]
+    heap = unit.data + int(unit.header["NAXIS1"])
+    assert decode(payload, name="x", limits=SMALL).valid.all()
+    for place in (2, 6) if method == "HCOMPRESS_1" else (2, 6, 8):
+        forged = payload[: heap + place] + b"\x7f\xff" + payload[heap + place + 2 :]
+        if method == "PLIO_1" and place == 2:
+            forged = payload[: heap + place] + b"\x80\x00" + payload[heap + place + 2 :]
+        assert refuse(forged).code == "bad_data"
