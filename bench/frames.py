@@ -14,12 +14,13 @@ _RENDERED = 24
 def write_frames(directory: Path, references: int, frames: int, seed: int = 5) -> tuple[list[Path], list[Path]]:
     """Write reference and science frames of one field; every file has its own noise, so no two are equal.
 
-    A few exposures are rendered; the others are these with fresh photon noise added, which costs a fraction.
+    Every reference is an exposure of its own; science frames repeat a few exposures with fresh photon noise added,
+    which costs a fraction of rendering and leaves them as far from the references as any other exposure.
     """
-    plans = plan_night(seed, preset="quiet", fields=1, references=_RENDERED, frames=_RENDERED, anomaly_share=0.0)
-    drawn = {
-        role: [render_exposure(plan) for plan in plans if plan.role == role] for role in ("reference", "science")
-    }
+    plans = plan_night(
+        seed, preset="quiet", fields=1, references=references, frames=_RENDERED, anomaly_share=0.0, shape=(512, 512)
+    )
+    drawn = {role: [render_exposure(plan) for plan in plans if plan.role == role] for role in ("reference", "science")}
     generator = np.random.default_rng(seed)
     return (
         _write(directory / "references", drawn["reference"], references, generator),

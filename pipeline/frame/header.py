@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from math import isfinite
 
 from pipeline.frame.aliases import Aliases, AliasTable, load_aliases
@@ -17,30 +18,26 @@ _PLANE = 2
 def describe(frame: Frame, rules: SkyRules, table: AliasTable | None = None) -> FrameRow:
     """Describe a frame as one row: typed columns, sky zones, quality, and the header verbatim.
 
+    What could not be read is None, and `notes` says why in one sentence each.
+
     Args:
         frame: the decoded frame.
         rules: HEALPix order and the pointing radius where the footprint is unknown.
         table: keyword aliases; None takes those that come with the package.
-
-    Returns:
-        The row. What could not be read is None, and `notes` says why in one sentence each.
     """
     header = frame.header
     aliases = (load_aliases() if table is None else table).choose(header)
     notes = list(_note_cube(header))
     saturation = _find_number(header, aliases.saturation, aliases, "saturation", notes)
     quality = measure(frame.pixels, frame.valid, saturation)
-    notes.extend(_note_stars(quality))
-    obs_time, obs_time_source = find_obs_time(header, aliases)
-    if obs_time is None:
-        notes.append(f"The observation time is not known: {obs_time_source}.")
+    obs_time, source = find_obs_time(header, aliases)
+    notes += [*_note_stars(quality), *_note_time(obs_time, source)]
     height, width = frame.pixels.shape
-    pointing = find_pointing(header, (height, width), rules, aliases, notes)
     return FrameRow(
         frame_id=frame.frame_id,
         name=frame.name,
         obs_time=obs_time,
-        obs_time_source=obs_time_source,
+        obs_time_source=source,
         night=None if obs_time is None else find_night(obs_time, header, aliases),
         instrument=_find_text(header, aliases.instrument, aliases),
         telescope=_find_text(header, aliases.telescope, aliases),
@@ -48,13 +45,14 @@ def describe(frame: Frame, rules: SkyRules, table: AliasTable | None = None) -> 
         exposure_s=_find_exposure(header, aliases, notes),
         object=_find_text(header, aliases.object, aliases),
         image_type=_find_text(header, aliases.image_type, aliases),
-        pointing=pointing,
+        pointing=find_pointing(header, (height, width), rules, aliases, notes),
         width=width,
         height=height,
         hdu=frame.hdu,
         bitpix=frame.bitpix,
         quality=quality,
         header={keyword: _show(value) for keyword, value in header.items()},
+        # last, since the fields before it add to them
         notes=tuple(notes),
     )
 
@@ -124,6 +122,11 @@ def _note_cube(header: Mapping[str, object]) -> Iterable[str]:
     if len(deep) > _PLANE:
         shown = " x ".join(str(length) for length in lengths)
         yield f"The image is a cube of {shown} pixels; its first plane was taken."
+
+
+def _note_time(obs_time: datetime | None, source: str) -> Iterable[str]:
+    if obs_time is None:
+        yield f"The observation time is not known: {source}."
 
 
 def _note_stars(quality: Quality) -> Iterable[str]:

@@ -89,8 +89,18 @@ def _find_padding(zero: Mask, finite: Mask) -> tuple[Mask, Mask]:
     solid[groups[corners]] = True
     border[0] = False
     chosen = (border & solid)[groups]
-    squares = ndimage.maximum_filter(corners & chosen, SOLID, origin=SOLID // 2, mode="constant")
-    return chosen & zero, np.asarray(squares)
+    return chosen & zero, _fill_squares(corners & chosen)
+
+
+def _fill_squares(corners: Mask) -> Mask:
+    """Mark all pixels of the squares whose upper left corners are marked."""
+    rows = corners.copy()
+    for shift in range(1, SOLID):
+        rows[shift:] |= corners[:-shift]
+    filled = rows.copy()
+    for shift in range(1, SOLID):
+        filled[:, shift:] |= rows[:, :-shift]
+    return filled
 
 
 def _mark_squares(empty: Mask) -> Mask:

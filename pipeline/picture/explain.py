@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.picture.compare import Comparison, Grid, Plate, choose_grid, compare_plates, resample
-from pipeline.picture.lettering import DARK, GREY, PAPER, SIGMA, TIMES, clean_text, draw_badge, plain_style, wrap_text
+from pipeline.picture.lettering import DARK, GREY, PAPER, SIGMA, TIMES, draw_badge, fit_text, plain_style, wrap_text
 from pipeline.picture.panel import AMBER, Mark, choose_stretch, draw_marks, entitle, show_image
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Inches; a hundred dots each.
-_WIDTH, _LEFT, _GAP, _RIGHT, _HEAD, _FOOT = 15.0, 0.6, 0.28, 0.85, 1.5, 0.68
+_WIDTH, _LEFT, _GAP, _RIGHT, _HEAD, _FOOT = 15.0, 0.6, 0.28, 0.85, 1.5, 0.75
 _TALLEST, _FLATTEST = 2.0, 0.2
 _PANEL = (_WIDTH - _LEFT - 2 * _GAP - _RIGHT) / 3
 _REACH = 8.0
@@ -110,7 +110,7 @@ def _draw_three(figure: Figure, panels: ExplanationPanels, frame: Plate, referen
 def _draw_one(figure: Figure, panels: ExplanationPanels) -> None:
     axes = _add_panel(figure, 0)
     beside = axes.get_position()
-    text = wrap_text(panels.without or "no reference to compare with", 70, 8)
+    text = wrap_text(panels.without or "no reference to compare with", 2 * _PANEL, 13, 8)
     place = (beside.x1 + 0.5 / _WIDTH, beside.y1)
     if panels.frame is None:
         axes.set_axis_off()
@@ -130,17 +130,19 @@ def _draw_head(figure: Figure, panels: ExplanationPanels) -> None:
     left, top = _LEFT / _WIDTH, 1 - 0.36 / height
     start = draw_badge(figure, left + 0.006, top, panels.status)
     large: dict[str, Any] = {"fontsize": 15, "va": "center", "color": DARK, "parse_math": False}
-    figure.text(start, top, clean_text(panels.name, 66), fontweight="bold", **large)
     numbers = [f"p = {panels.p_value:.2g}"] if panels.p_value is not None else []
     numbers += [f"{panels.sigma:.1f}{SIGMA}"] if panels.sigma is not None else []
-    figure.text(1 - _RIGHT / _WIDTH, top, "     ".join(numbers), ha="right", **large)
-    reason = wrap_text(panels.reason, 160, 2)
+    said = figure.text(1 - _RIGHT / _WIDTH, top, "     ".join(numbers), ha="right", **large)
+    room = said.get_window_extent().x0 / figure.dpi - start * _WIDTH - 0.3
+    figure.text(start, top, fit_text(panels.name, room, 15, bold=True), fontweight="bold", **large)
+    reason = wrap_text(panels.reason, _WIDTH - _LEFT - _RIGHT, 11, 2)
     figure.text(left, 1 - 0.66 / height, reason, fontsize=11, va="top", color=GREY, parse_math=False)
 
 
 def _draw_foot(figure: Figure, text: str) -> None:
     height = float(figure.get_size_inches()[1])
-    figure.text(_LEFT / _WIDTH, 0.12 / height, text, fontsize=9, va="bottom", color=GREY, parse_math=False)
+    lines = wrap_text(text, _WIDTH - _LEFT - _RIGHT, 9, 2)
+    figure.text(_LEFT / _WIDTH, (_FOOT - 0.32) / height, lines, fontsize=9, va="top", color=GREY, parse_math=False)
 
 
 def _add_panel(figure: Figure, number: int) -> Axes:

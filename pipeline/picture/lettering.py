@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import textwrap
+from bisect import bisect_right
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.ft2font import FT2Font
 
 PAPER = "#ffffff"
 DARK = "#1c2733"
 GREY = "#5a6673"
 SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+
+_MOST_LETTERS = 800
+_DOTS = 100  # an inch, as in the picture: hinting makes widths depend on it
 
 _BADGES = {
     "anomaly": "#d55e00",
@@ -43,9 +47,37 @@ def clean_text(text: str, most: int) -> str:
     return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 1]}…"
 
 
-def wrap_text(text: str, letters: int, lines: int) -> str:
-    """A cleaned text of at most so many lines of so many letters."""
-    return "\n".join(textwrap.wrap(clean_text(text, letters * lines - lines), letters)[:lines])
+def fit_text(text: str, inches: float, points: float, *, bold: bool = False) -> str:
+    """A cleaned text cut to a width; what is cut off leaves an ellipsis."""
+    line = clean_text(text, _MOST_LETTERS)
+    if measure(line, points, bold=bold) <= inches:
+        return line
+    return f"{line[: _count_fitting(line, inches - measure('…', points, bold=bold), points, bold=bold)]}…"
+
+
+def wrap_text(text: str, inches: float, points: float, lines: int) -> str:
+    """A cleaned text in at most so many lines of a width, broken at blanks where there are any."""
+    rest, done = clean_text(text, _MOST_LETTERS), list[str]()
+    while rest and len(done) < lines - 1:
+        fitting = max(1, _count_fitting(rest, inches, points))
+        blank = rest.rfind(" ", 0, fitting + 1)
+        if fitting < len(rest) and blank > 0:
+            fitting = blank
+        done.append(rest[:fitting])
+        rest = rest[fitting:].lstrip()
+    return "\n".join([*done, fit_text(rest, inches, points)] if rest else done)
+
+
+def measure(text: str, points: float, *, bold: bool = False) -> float:
+    """Width of a cleaned line, inches."""
+    font = _find_font(bold=bold)
+    font.set_size(points, _DOTS)
+    font.set_text(text)
+    return float(font.get_width_height()[0]) / (64 * _DOTS)
+
+
+def _count_fitting(line: str, inches: float, points: float, *, bold: bool = False) -> int:
+    return bisect_right(range(1, len(line) + 1), inches, key=lambda n: measure(line[:n], points, bold=bold))
 
 
 def draw_badge(figure: Figure, left: float, middle: float, status: str) -> float:
@@ -76,6 +108,10 @@ def draw_badge(figure: Figure, left: float, middle: float, status: str) -> float
 
 @cache
 def _drawable() -> frozenset[int]:
+    return frozenset(_find_font(bold=False).get_charmap()) & frozenset(_find_font(bold=True).get_charmap())
+
+
+def _find_font(*, bold: bool) -> FT2Font:
     from matplotlib.font_manager import FontProperties, findfont, get_font  # noqa: PLC0415 - loads slowly
 
-    return frozenset(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap())
+    return get_font(findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.picture.compare import Grid
-from pipeline.picture.lettering import DARK, GREY, PAPER, SIGMA, clean_text
+from pipeline.picture.lettering import DARK, GREY, PAPER, SIGMA, fit_text, measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,10 +103,19 @@ def show_image(axes: Axes, image: NDArray[np.float64], shape: Grid, colours: dic
 
 def entitle(axes: Axes, title: str, name: str, subtitle: str) -> None:
     """What the panel shows and of which file, above it."""
+    width = axes.get_window_extent().width / _DOTS
     letters: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
     axes.annotate(title, (0, 1), (0, 19), fontsize=11.5, fontweight="bold", color=DARK, **letters)
-    axes.annotate(clean_text(name, 38), (1, 1), (0, 19), ha="right", fontsize=9.5, color=DARK, **letters)
-    axes.annotate(clean_text(subtitle, 76), (0, 1), (0, 5), fontsize=9, color=GREY, **letters)
+    axes.annotate(
+        fit_text(name, width - measure(title, 11.5, bold=True) - 0.2, 9.5),
+        (1, 1),
+        (0, 19),
+        ha="right",
+        fontsize=9.5,
+        color=DARK,
+        **letters,
+    )
+    axes.annotate(fit_text(subtitle, width, 9), (0, 1), (0, 5), fontsize=9, color=GREY, **letters)
 
 
 def draw_marks(axes: Axes, marks: Sequence[Mark], shape: Grid, *, lettering: str | None) -> None:

@@ -47,12 +47,11 @@ class Committer:
             [item.result for item in readable if isinstance(item.result, Prepared)], embeddings
         )
         now = self._lake.clock()
-        names = references.names()
         verdicts: list[Row] = []
         found: list[Row] = []
         for item, one in zip(readable, judged, strict=True):
             assert item.raw is not None  # noqa: S101 - working items are numbered
-            verdict = verdict_row(item.raw, one, references, names, self._lake.rules, now)
+            verdict = verdict_row(item.raw, one, references, self._lake.rules, now)
             detections = detection_rows(verdict, self._locate(one))
             verdicts.append(verdict)
             found += detections

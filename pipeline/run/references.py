@@ -20,19 +20,16 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceSet:
-    """Members at one snapshot of `reference_members`."""
+    """Members at one snapshot of `reference_members`; `names` maps frame ids to names."""
 
     name: str
     snapshot_id: int | None
     members: tuple[Member, ...]
+    names: Mapping[str, str]
 
     def ids(self, embedding: str) -> list[str]:
         """Members under one embedding, in id order."""
         return sorted(m.frame_id for m in self.members if m.embedding == embedding)
-
-    def names(self) -> dict[str, str]:
-        """Frame id to name."""
-        return {m.frame_id: m.name for m in self.members}
 
     def embeddings(self) -> set[str]:
         """Embeddings that have at least one reference."""
@@ -44,9 +41,10 @@ def load_references(lake: Lake, as_of: int | None = None) -> ReferenceSet:
     name = lake.rules.reference_set
     snapshot = as_of if as_of is not None else lake.tables.snapshot_id("reference_members")
     if snapshot is None:
-        return ReferenceSet(name, None, ())
+        return ReferenceSet(name, None, (), {})
     events = lake.tables.scan("reference_members", where={"reference_set": [name]}, as_of=as_of).to_pylist()
-    return ReferenceSet(name, snapshot, fold_members(events))
+    members = fold_members(events)
+    return ReferenceSet(name, snapshot, members, {m.frame_id: m.name for m in members})
 
 
 def fold_members(events: Iterable[Mapping[str, Any]]) -> tuple[Member, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -119,9 +118,9 @@ def member_row(
 
 
 def verdict_row(
-    raw: RawFrame, judged: Judged, references: ReferenceSet, names: Mapping[str, str], rules: JudgeRules, at: datetime
+    raw: RawFrame, judged: Judged, references: ReferenceSet, rules: JudgeRules, at: datetime
 ) -> dict[str, Any]:
-    """A row of `verdicts`, with everything a replay needs; `names` are those of the references."""
+    """A row of `verdicts`, with everything a replay needs."""
     row, judgement, p_value = judged.prepared.row, judged.judgement, judged.judgement.p_value
     prefilter = to_json(judged.prefilter) if judged.prefilter else None
     return {
@@ -141,7 +140,7 @@ def verdict_row(
         "threshold": judgement.threshold,
         "budget": rules.budget,
         "neighbours": [
-            {"frame_id": n.frame_id, "name": names.get(n.frame_id), "distance": n.distance}
+            {"frame_id": n.frame_id, "name": references.names.get(n.frame_id), "distance": n.distance}
             for n in judgement.neighbours
         ],
         "embedding": judged.embedding.name,

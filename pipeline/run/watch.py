@@ -44,7 +44,7 @@ def watch_spool(
         raise UsageError(f"{directory} is not a directory; create it or name another spool")
     first_seen: float | None = None
     while not stopped():
-        waiting = _settled(spool.list_new(directory), rules.settle_seconds)
+        waiting = keep_settled(spool.list_new(directory), rules.settle_seconds)
         if waiting and first_seen is None:
             first_seen = time.monotonic()
         due = first_seen is not None and time.monotonic() - first_seen >= rules.seconds
@@ -57,7 +57,8 @@ def watch_spool(
             time.sleep(rules.poll_seconds)
 
 
-def _settled(paths: Sequence[Path], seconds: float) -> list[Path]:
+def keep_settled(paths: Sequence[Path], seconds: float) -> list[Path]:
+    """The files that nobody has changed for so long; a younger one may still be written."""
     settled: list[Path] = []
     for path in paths:
         try:

@@ -35,8 +35,8 @@ from pipeline.store.milvus_layout import (
 _ROWS_PER_CALL = 512
 _QUERIES_PER_CALL = 16
 _IDS_PER_CALL = 1_000
-# A cell of up to this many float32 values is fetched once and shared by many queries (256 MiB); larger ones are searched
-# by Milvus alone, in groups whose (queries, rows, dimension) array stays under the same bound.
+# A cell of up to this many float32 values (256 MiB) is fetched once and shared by many queries; larger ones are
+# searched by Milvus alone, in groups whose (queries, rows, dimension) array stays under the same bound.
 _MATRIX_VALUES = 64 * 2**20
 _BULK_QUERIES = 4
 

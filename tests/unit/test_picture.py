@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.picture.compare import Plate, choose_grid, compare_plates, fit_line, resample
 from pipeline.picture.explain import ExplanationPanels, draw_explanation
-from pipeline.picture.lettering import clean_text
+from pipeline.picture.lettering import clean_text, fit_text, measure, wrap_text
 from pipeline.picture.panel import Mark, choose_stretch
 from pipeline.run.picture import explain_picture
 
@@ -81,6 +81,14 @@ def test_clean_text_keeps_what_can_be_read():
     assert clean_text("a\u202eb\x00\U0001f4a9\ud800", 40) == "a?b???"
     assert clean_text("w" * 50, 10) == "w" * 9 + "\u2026"
     assert len(clean_text(" " * 10_000 + "x", 10)) <= 10
+
+
+@pytest.mark.parametrize("text", ["w" * 400, "words of a reason " * 40, HOSTILE, "", "i"])
+def test_text_stays_within_its_width(text):
+    lines = [fit_text(text, 2.0, 11), *wrap_text(text, 2.0, 11, 3).split("\n")]
+    assert len(lines) <= 4
+    assert all(measure(line, 11) <= 2.02 for line in lines)
+    assert wrap_text("short words here", 0.6, 11, 5).split() == ["short", "words", "here"]
 
 
 @pytest.mark.parametrize("shape", [(60, 75), (240, 300), (121, 149), (1, 1), (3, 900)])
@@ -179,7 +187,7 @@ class _Originals:
 
 
 class _Tables:
-    def scan(self, table: str, columns: object = None, *, where: object = None, as_of: object = None) -> pa.Table:
+    def scan(self, *_asked: object, **_filters: object) -> pa.Table:
         row = {"frame_id": "f", "obs_time": None, "instrument": None, "filter": "r", "exposure_s": 60.0}
         return pa.Table.from_pylist([row])
 

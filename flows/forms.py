@@ -1,0 +1,113 @@
+"""What a person fills in to start a flow: the titles and texts of the Prefect UI's form, and the limits it checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+EmbeddingChoice = Literal["best", "pixels", "pixels-demo"]
+Batch = Annotated[
+    int, Field(ge=1, le=10_000, title="Batch size", description="Frames of one commit, and of one task of this run.")
+]
+Embedding = Annotated[
+    EmbeddingChoice,
+    Field(title="Embedding", description="`best` takes the best one that the references of a frame allow."),
+]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SpoolFolder(_Form):
+    """Whatever is new in a folder that frames are delivered into."""
+
+    model_config = ConfigDict(title="Spool folder")
+
+    spool: Annotated[
+        Path,
+        Field(title="Folder", description="Absolute path. Names that begin with a dot are still being written."),
+    ]
+
+    @property
+    def label(self) -> str:
+        """How a run over it is named."""
+        return f"spool {self.spool.name}"
+
+
+class FileList(_Form):
+    """Files named one by one, whether they are known already or not."""
+
+    model_config = ConfigDict(title="List of files")
+
+    paths: Annotated[
+        list[str],
+        Field(min_length=1, title="Paths", description="Absolute paths: files, folders (walked) or patterns."),
+    ]
+
+    @property
+    def label(self) -> str:
+        """How a run over it is named."""
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return f"{Path(self.paths[0]).name}{more}"
+
+
+Source = Annotated[SpoolFolder | FileList, Field(title="Frames from")]
+
+
+class IngestOptions(_Form):
+    """How frames are judged, and what is done afterwards."""
+
+    embedding: Embedding = "best"
+    batch: Batch = 512
+    again: Annotated[
+        bool,
+        Field(title="Judge again", description="Give known frames a new verdict, against the references of now."),
+    ] = False
+    verify: Annotated[
+        bool,
+        Field(title="Verify afterwards", description="Prove that all stores agree; the run fails where they do not."),
+    ] = True
+    picture: Annotated[
+        bool,
+        Field(title="Draw the oddest frame", description="Beside its nearest reference and their difference."),
+    ] = True
+
+
+class ReferenceOptions(_Form):
+    """How frames become references."""
+
+    embedding: Embedding = "best"
+    batch: Batch = 512
+    by: Annotated[str, Field(min_length=1, max_length=100, title="Who", description="Kept in the log of members.")] = (
+        "a Prefect flow"
+    )
+    why: Annotated[str, Field(max_length=500, title="Why", description="The reason, kept in the log of members.")] = ""
+
+
+class ArchiveOptions(_Form):
+    """What grows old and when."""
+
+    dry_run: Annotated[
+        bool, Field(title="Dry run", description="Say what would be moved and deleted, and change nothing.")
+    ] = False
+    older_than_days: Annotated[
+        float | None,
+        Field(ge=0, title="Older than, days", description="Move originals older than this; empty: the setting's."),
+    ] = None
+
+
+class VerifyOptions(_Form):
+    """What is done about differences."""
+
+    repair: Annotated[
+        bool,
+        Field(title="Repair", description="Mend what can be mended, then verify again. The run fails on what is left."),
+    ] = False
+
+
+def embedding_name(choice: EmbeddingChoice) -> str | None:
+    """The name a request carries; None leaves the choice to the references."""
+    return None if choice == "best" else choice
