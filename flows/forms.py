@@ -17,6 +17,10 @@ Embedding = Annotated[
 ]
 
 
+# Runs start in a directory of their own: a relative path would mean another place than the one who typed it thought.
+AbsolutePath = Annotated[str, Field(pattern="^/")]
+
+
 class _Form(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,14 +31,14 @@ class SpoolFolder(_Form):
     model_config = ConfigDict(title="Spool folder")
 
     spool: Annotated[
-        Path,
+        AbsolutePath,
         Field(title="Folder", description="Absolute path. Names that begin with a dot are still being written."),
     ]
 
     @property
     def label(self) -> str:
         """How a run over it is named."""
-        return f"spool {self.spool.name}"
+        return f"spool {Path(self.spool).name}"
 
 
 class FileList(_Form):
@@ -43,7 +47,7 @@ class FileList(_Form):
     model_config = ConfigDict(title="List of files")
 
     paths: Annotated[
-        list[str],
+        list[AbsolutePath],
         Field(min_length=1, title="Paths", description="Absolute paths: files, folders (walked) or patterns."),
     ]
 

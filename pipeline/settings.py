@@ -36,7 +36,7 @@ class DecodeSettings(_Section):
 class SkySettings(_Section):
     """How positions become prefilter zones."""
 
-    zone_order: Annotated[int, Field(ge=0, le=12, description="HEALPix order of a zone; 6 is 55 arcmin")] = 6
+    zone_order: Annotated[int, Field(ge=0, le=8, description="HEALPix order of a zone; 6 is 55 arcmin")] = 6
     pointing_radius_deg: Annotated[
         float, Field(gt=0, le=30, description="Reach of a frame whose footprint is unknown, degrees")
     ] = 0.5

@@ -8,6 +8,7 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
+from pipeline.frame.stars import Stars, find_stars
 from pipeline.frame.types import Quality
 
 SAMPLE = 2**14
@@ -17,7 +18,6 @@ LARGEST = 4 * 2**20
 """Above this many pixels stars are looked for in the central 2048 x 2048 only."""
 
 SIGMA = 5.0
-MIN_AREA = 5
 CEILING_COUNT = 5
 CEILING_SIGMA = 20.0
 _MESH = 16
@@ -25,7 +25,6 @@ _SMALLEST = 64
 _CLIPS = 3
 _CLIP_SIGMA = 4.0
 _CUT = 2048
-_PIXEL_STACK = 1_000_000
 _MAD_TO_SIGMA = 1.4826
 
 Image = NDArray[np.float32]
@@ -37,7 +36,7 @@ def measure(pixels: Image, valid: Mask, saturation: float | None) -> Quality:
 
     background: median of an even sample of the valid pixels. noise: 1.4826 times the median absolute deviation of that
     sample from a coarse sky map, so that a gradient does not count as noise (from the median itself where the frame is
-    too small for a map). stars: groups of at least 5 pixels 5 sigma over the map (sep, not deblended). fwhm_px: median
+    too small for a map). stars: groups of at least 5 touching pixels 5 sigma over the map. fwhm_px: median
     over stars that are whole and unsaturated of 2 sqrt(ln 2 (a^2 + b^2)), with the second moments a, b in pixels.
     Frames over 4 Mpx are searched for stars in their central 2048 x 2048 only, and `stars` counts those.
     saturated_fraction: valid pixels at or over `saturation`; without that, those at the largest value if at least 5
@@ -49,7 +48,7 @@ def measure(pixels: Image, valid: Mask, saturation: float | None) -> Quality:
         saturation: level from the header, in the units of the pixels, or None.
 
     Returns:
-        Numbers that cannot be had (no valid pixel, no noise, too crowded for sep) are None.
+        Numbers that cannot be had (no valid pixel, no noise) are None.
     """
     share = float(np.count_nonzero(valid) / valid.size) if valid.size else 0.0
     if share == 0:
@@ -143,12 +142,8 @@ def _find_stars(pixels: Image, valid: Mask, sky: _Sky, ceiling: float) -> tuple[
     image = sky.subtract_from(pixels)
     if bad is not None:
         image[bad] = 0
-    sep.set_extract_pixstack(_PIXEL_STACK)
-    try:
-        found = sep.extract(image, SIGMA * sky.noise, mask=bad, minarea=MIN_AREA, filter_kernel=None, deblend_nthresh=1)
-    except Exception:  # noqa: BLE001 - sep raises bare Exception when its pixel stack overflows
-        return None, None
-    return len(found), _measure_fwhm(found, ceiling - sky.background)
+    found = find_stars(image, SIGMA * sky.noise)
+    return len(found.peak), _measure_fwhm(found, ceiling - sky.background)
 
 
 def _centre(side: int) -> slice:
@@ -156,8 +151,8 @@ def _centre(side: int) -> slice:
     return slice(start, start + _CUT)
 
 
-def _measure_fwhm(found: NDArray[np.void], ceiling: float) -> float | None:
-    whole = (found["flag"] == 0) & (found["peak"] < ceiling)
-    size = 2 * np.sqrt(math.log(2) * (found["a"][whole] ** 2 + found["b"][whole] ** 2))
+def _measure_fwhm(found: Stars, ceiling: float) -> float | None:
+    whole = ~found.cut & (found.peak < ceiling)
+    size = 2 * np.sqrt(math.log(2) * found.spread[whole])
     size = size[np.isfinite(size)]
     return float(np.median(size)) if size.size else None

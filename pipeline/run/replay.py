@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.ports import Candidate, Prefilter, VectorSpec
 from pipeline.run.lake import Lake
+from pipeline.store.filters import fit_text
 from pipeline.store.matrix import search_matrix
 
 
@@ -45,15 +46,16 @@ class ReplayVectors:
 
 def passes(prefilter: Prefilter, row: dict[str, Any]) -> bool:
     """Whether a reference with this metadata is in the prefilter's cell: the rule that Milvus applies, in Python."""
-    if row["instrument"] != prefilter.instrument or row["filter"] != prefilter.filter:
+    if any(fit_text(row[key]) != fit_text(getattr(prefilter, key)) for key in ("instrument", "filter")):
         return False
     zone = row["zone"]
     if (zone not in prefilter.zones) if prefilter.zones else (zone is not None):
         return False
     exposure = row["exposure_s"]
     if prefilter.exposure_min is None or prefilter.exposure_max is None:
-        return exposure is None
-    if exposure is None or not prefilter.exposure_min <= exposure <= prefilter.exposure_max:
+        if exposure is not None:
+            return False
+    elif exposure is None or not prefilter.exposure_min <= exposure <= prefilter.exposure_max:
         return False
     moment = row["obs_time"]
     if prefilter.obs_after is not None and (moment is None or moment < prefilter.obs_after):

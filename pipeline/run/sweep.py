@@ -72,9 +72,7 @@ class Sweep:
             cast("Spool", self._lake.source).mark_seen(paths)
         return reports
 
-    def _drop(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _drop(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         ingestor, self._ingestor = self._ingestor, None
         if ingestor is not None:
             ingestor.__exit__(kind, error, trace)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pipeline.errors import StoreError
 from pipeline.ports import Prefilter
@@ -14,7 +13,13 @@ from pipeline.ports import Prefilter
 UNKNOWN_TEXT = ""
 UNKNOWN_ZONE = -1
 UNKNOWN_NUMBER = -1.0
+# Below every moment there can be: -1 is a moment of 1969, and plates are older than that.
+UNKNOWN_TIME = -(2**62)
+_FIRST_TIME = UNKNOWN_TIME + 1
+LONGEST_TEXT = 512
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _TEXT_FIELDS = frozenset({"id", "frame_id", "instrument", "filter", "label"})
 _NUMBER_FIELDS = frozenset({"zone", "exposure_s", "obs_time", "score"})
 
@@ -25,8 +30,8 @@ def build_filter(prefilter: Prefilter) -> str:
     high = UNKNOWN_NUMBER if prefilter.exposure_max is None else prefilter.exposure_max
     parts = [
         "is_reference == true",
-        equals("instrument", prefilter.instrument or UNKNOWN_TEXT),
-        equals("filter", prefilter.filter or UNKNOWN_TEXT),
+        equals("instrument", fit_text(prefilter.instrument)),
+        equals("filter", fit_text(prefilter.filter)),
         one_of("zone", list(prefilter.zones) or [UNKNOWN_ZONE]),
         at_least("exposure_s", low),
         at_most("exposure_s", high),
@@ -34,7 +39,7 @@ def build_filter(prefilter: Prefilter) -> str:
     if prefilter.obs_after is not None:
         parts.append(at_least("obs_time", to_epoch(prefilter.obs_after)))
     if prefilter.obs_before is not None:
-        parts += [at_least("obs_time", 0), at_most("obs_time", to_epoch(prefilter.obs_before))]
+        parts += [at_least("obs_time", _FIRST_TIME), at_most("obs_time", to_epoch(prefilter.obs_before))]
     return " and ".join(parts)
 
 
@@ -66,15 +71,21 @@ def at_most(field: str, value: float) -> str:
 
 
 def quote(value: str) -> str:
-    """A text literal; JSON escapes survive both Milvus and Milvus Lite."""
-    return json.dumps(value, ensure_ascii=False)
+    """A text literal: only what would end it is escaped, for Milvus Lite knows no other escapes than these."""
+    return '"' + "".join(_ESCAPES.get(character, character) for character in value) + '"'
+
+
+def fit_text(value: str | None) -> str:
+    """Text as the collection keeps it: cut to what its column holds, empty for unknown."""
+    return UNKNOWN_TEXT if value is None else value.encode(errors="replace")[:LONGEST_TEXT].decode(errors="ignore")
 
 
 def to_epoch(moment: datetime | None) -> int:
-    """Microseconds since 1970 of a naive UTC time; -1 for unknown."""
+    """Microseconds since 1970 of a naive UTC time; `UNKNOWN_TIME` for unknown."""
     if moment is None:
-        return int(UNKNOWN_NUMBER)
-    return int(moment.replace(tzinfo=UTC).timestamp() * 1_000_000)
+        return UNKNOWN_TIME
+    # Whole numbers throughout: as a float the microsecond of a date would be lost.
+    return (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 def _text_field(field: str) -> str:

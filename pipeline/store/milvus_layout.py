@@ -11,18 +11,18 @@ from pymilvus import DataType, MilvusClient
 
 from pipeline.errors import StoreError
 from pipeline.ports import VectorEntity, VectorSpec
-from pipeline.store.filters import UNKNOWN_NUMBER, UNKNOWN_TEXT, UNKNOWN_ZONE, to_epoch
+from pipeline.store.filters import LONGEST_TEXT, UNKNOWN_NUMBER, UNKNOWN_ZONE, fit_text, to_epoch
 
+COLLECTION_PREFIX = "oddframe_"
 FRAMES_PARTITION = "frames"
 # Milvus allows 1,024 partitions of a collection; cells share this many by hash, so any number of cells fits.
 _REFERENCE_BUCKETS = 128
-_LONGEST_TEXT = 512
 REFERENCE_SUFFIX = "/reference"
 
 
 def name_collection(spec: VectorSpec) -> str:
     """Name of the collection that holds this spec and no other."""
-    return "oddframe_" + re.sub(r"\W", "_", spec.key)
+    return COLLECTION_PREFIX + re.sub(r"\W", "_", spec.key)
 
 
 def name_reference(frame_id: str) -> str:
@@ -32,7 +32,7 @@ def name_reference(frame_id: str) -> str:
 
 def name_partition(instrument: str | None, filter_band: str | None, zone: int | None) -> str:
     """Partition of the references of one cell; cells share partitions by hash."""
-    cell = f"{instrument or ''}\x00{filter_band or ''}\x00{zone if zone is not None else UNKNOWN_ZONE}"
+    cell = f"{fit_text(instrument)}\x00{fit_text(filter_band)}\x00{zone if zone is not None else UNKNOWN_ZONE}"
     return f"cell_{int(hashlib.sha256(cell.encode()).hexdigest()[:8], 16) % _REFERENCE_BUCKETS:03d}"
 
 
@@ -43,8 +43,8 @@ def create_collection(client: MilvusClient, spec: VectorSpec) -> None:
     schema.add_field("frame_id", DataType.VARCHAR, max_length=64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=spec.dimension)
     schema.add_field("is_reference", DataType.BOOL)
-    schema.add_field("instrument", DataType.VARCHAR, max_length=_LONGEST_TEXT)
-    schema.add_field("filter", DataType.VARCHAR, max_length=_LONGEST_TEXT)
+    schema.add_field("instrument", DataType.VARCHAR, max_length=LONGEST_TEXT)
+    schema.add_field("filter", DataType.VARCHAR, max_length=LONGEST_TEXT)
     schema.add_field("zone", DataType.INT64)
     schema.add_field("exposure_s", DataType.DOUBLE)
     schema.add_field("obs_time", DataType.INT64)
@@ -61,8 +61,12 @@ def to_row(spec: VectorSpec, entity: VectorEntity, *, reference: bool) -> dict[s
     """The entity as Milvus keeps it.
 
     Raises:
-        StoreError: the vector holds NaN or infinity, which Milvus Lite would accept.
+        StoreError: the vector is not of the spec's length, or holds NaN or infinity, which Milvus Lite would accept.
     """
+    if entity.vector.shape != (spec.dimension,):
+        raise StoreError(
+            f"the vector of frame {entity.frame_id} has shape {entity.vector.shape}, {spec.key} has {spec.dimension}"
+        )
     if not np.isfinite(entity.vector).all():
         raise StoreError(f"the vector of frame {entity.frame_id} holds values that are not finite numbers")
     return {
@@ -70,8 +74,8 @@ def to_row(spec: VectorSpec, entity: VectorEntity, *, reference: bool) -> dict[s
         "frame_id": entity.frame_id,
         "vector": np.ascontiguousarray(entity.vector, dtype=np.float32),
         "is_reference": reference,
-        "instrument": _fit(entity.instrument),
-        "filter": _fit(entity.filter),
+        "instrument": fit_text(entity.instrument),
+        "filter": fit_text(entity.filter),
         "zone": UNKNOWN_ZONE if entity.zone is None else entity.zone,
         "exposure_s": UNKNOWN_NUMBER if entity.exposure_s is None else entity.exposure_s,
         "obs_time": to_epoch(entity.obs_time),
@@ -79,7 +83,3 @@ def to_row(spec: VectorSpec, entity: VectorEntity, *, reference: bool) -> dict[s
         "label": "",
         "score": UNKNOWN_NUMBER,
     }
-
-
-def _fit(text: str | None) -> str:
-    return UNKNOWN_TEXT if text is None else text.encode()[:_LONGEST_TEXT].decode(errors="ignore")

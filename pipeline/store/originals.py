@@ -52,9 +52,16 @@ class LocalOriginals:
         place = self._place(frame_id)
         if not place.exists():
             self._write(place, source.read_bytes(), durable=True)
+        # Also a copy that was there already: whoever made it may have been killed before it was on disk.
+        self._settle(place)
         if hash_file(place) != frame_id:
             raise StoreError(f"{place} does not hash to its name; the copy in {source} was left alone")
         return place
+
+    def is_intact(self, frame_id: str) -> bool:
+        """Whether a copy is here and hashes to its name."""
+        place = self._place(frame_id)
+        return place.exists() and hash_file(place) == frame_id
 
     def locate(self, frame_id: str) -> Path | None:
         """Path of the copy, None if this content is not kept here."""
@@ -82,6 +89,15 @@ class LocalOriginals:
         if not _CONTENT_NAME.fullmatch(frame_id):
             raise UsageError(f"{frame_id!r} is not a frame id (64 hex digits)")
         return self._root / frame_id[:2] / frame_id[2:4] / frame_id
+
+    def _settle(self, place: Path) -> None:
+        """Force a file, its name, and the directories above it to disk."""
+        for path in (place, place.parent, place.parent.parent, self._root):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def _write(self, place: Path, payload: bytes, *, durable: bool = False) -> None:
         part = place.with_name(f".{place.name}.{uuid4().hex}.part")

@@ -29,6 +29,7 @@ _COMMON = _NAMED | {
 _REFUSED: Mapping[type[exp.Expr], str] = {
     exp.ReadCSV: "read_csv is refused: read from tables and views",
     exp.ReadParquet: "read_parquet is refused: read from tables and views",
+    exp.Columns: "columns() is refused: name the columns",
     exp.AtTimeZone: "AT TIME ZONE is refused: every time here is UTC",
     exp.Repeat: "repeat is refused: it makes an array on Presto and text here",
     exp.ArrayUniqueAgg: "set_agg is refused: its order differs between engines; write array_agg(DISTINCT x ORDER BY x)",

@@ -31,7 +31,7 @@ from pipeline.store.sql_types import name_duckdb_type, name_type
 
 _NO_PARAMETERS: Mapping[str, Value] = MappingProxyType({})
 _UNNAMED = re.compile(r"_col_\d+")
-_MISSING_COLUMN = re.compile(r"[Cc]olumn (?:named )?\"(\w+)\"")
+_MISSING_COLUMN = re.compile(r"(?:Referenced column|a column named) \"(\w+)\"")
 
 
 class Scan(Protocol):
@@ -183,6 +183,8 @@ class DuckDbSql:
         line = _first_line(error)
         if line.startswith("Division by zero"):
             return "division by zero: write nullif(divisor, 0) to get null instead"
+        if line.startswith("Max expression depth"):
+            return "the statement is nested too deeply: write inner parts as WITH queries"
         found = _MISSING_COLUMN.search(line)
         if isinstance(error, duckdb.BinderException) and found:
             used = {table: self._schema[table] for table in translated.columns}

@@ -42,8 +42,11 @@ def rewrite_functions(tree: exp.Expr) -> None:
             node.replace(new)
 
 
-def _call(name: str, *arguments: exp.Expr) -> exp.Anonymous:
-    return exp.Anonymous(this=name, expressions=[argument.copy() for argument in arguments])
+def _call(name: str, *arguments: exp.Expr | None) -> exp.Anonymous:
+    given = [argument.copy() for argument in arguments if argument is not None]
+    if len(given) < len(arguments):
+        raise UsageError(f"{name.lower().removeprefix('oddframe_')}: an argument is missing")
+    return exp.Anonymous(this=name, expressions=given)
 
 
 def _is(node: exp.Expr | None, *types: exp.DType) -> bool:
@@ -242,7 +245,7 @@ def _sign(node: exp.Expr) -> exp.Expr:
 
 
 def _macro(name: str, *arguments: str) -> _Rewrite:
-    return lambda node: _call(name, *(node.args[argument] for argument in arguments))
+    return lambda node: _call(name, *(node.args.get(argument) for argument in arguments))
 
 
 _NAMED: dict[str, _Rewrite] = {

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlglot
-from sqlglot import exp
+from sqlglot import TokenType, exp
 from sqlglot.errors import SqlglotError
 
 from pipeline.errors import UsageError
@@ -17,7 +17,8 @@ from pipeline.store.schema import NAMESPACE
 
 DIALECT = "presto"
 _MAX_LENGTH = 100_000
-_MAX_DEPTH = 200
+_MAX_DEPTH = 60
+_MAX_WORK = 2**14
 _READS = "SELECT, WITH, VALUES, SHOW TABLES or DESCRIBE"
 _SHOW = re.compile(r"\s*show\s+tables\s*;?\s*", re.IGNORECASE)
 _DESCRIBE = re.compile(
@@ -25,6 +26,8 @@ _DESCRIBE = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z_]+")
 _WRITES = (exp.DML, exp.DDL, exp.Into, exp.Lock, exp.Command, exp.Pragma, exp.Set, exp.Copy)
+_OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
+_CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
 _SOURCES = (exp.Table, exp.Subquery, exp.Unnest, exp.Values, exp.Lateral)
 
 # sqlglot warns about what it parses as a command; such a statement is refused below with a better message.
@@ -67,9 +70,10 @@ def parse_query(text: str) -> exp.Query:
     """Parse one query; as `parse_statement`, without SHOW and DESCRIBE."""
     _check_size(text)
     try:
+        _check_nesting(text)
         trees = [tree for tree in sqlglot.parse(text, read=DIALECT) if tree is not None]
     except SqlglotError as error:
-        raise UsageError(_say_where(error, text)) from None
+        raise UsageError(_say_where(error)) from None
     except RecursionError:
         raise UsageError("the statement is nested too deeply: write inner parts as WITH queries") from None
     if not trees:
@@ -103,13 +107,21 @@ def _check_size(text: str) -> None:
         raise UsageError(f"the statement has {len(text)} characters: at most {_MAX_LENGTH} are read")
     if "\x00" in text:
         raise UsageError("the statement holds a NUL character: remove it")
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "([") - (character in ")]")
-        deepest = max(deepest, depth)
-    # The parser takes exponential time on some deep nestings, so they are turned away before it sees them.
-    if deepest > _MAX_DEPTH:
-        raise UsageError(f"the statement is nested {deepest} deep: at most {_MAX_DEPTH} are read")
+
+
+def _check_nesting(text: str) -> None:
+    """Turn away nestings that the parser needs exponential time for: every `array[` or `row(` doubles its work."""
+    opened: list[bool] = []
+    work, previous = 0, None
+    for token in sqlglot.tokenize(text, read=DIALECT):
+        if token.token_type in _OPENING:
+            opened.append(previous in sqlglot.Parser.TYPE_TOKENS)
+            work += 2 ** sum(opened) if opened[-1] else 0
+        elif token.token_type in _CLOSING and opened:
+            opened.pop()
+        if len(opened) > _MAX_DEPTH or work > _MAX_WORK:
+            raise UsageError("the statement is nested too deeply: write inner parts as WITH queries")
+        previous = token.token_type
 
 
 def _check_reads_only(tree: exp.Expr) -> None:
@@ -133,7 +145,7 @@ def _check_sources(tree: exp.Expr) -> None:
         if not isinstance(table.this, exp.Identifier):
             raise UsageError(f"reading from {_name_of(table.this)} is refused: read from tables and views")
         if table.db and table.db.lower() != NAMESPACE:
-            raise UsageError(f"schema {table.db} is not known here: write {NAMESPACE}.{table.name.lower()}")
+            raise UsageError(f"schema {table.db[:60]} is not known: the tables are in {NAMESPACE}")
 
 
 def _check_parameters(tree: exp.Expr) -> None:
@@ -154,9 +166,9 @@ def _first_word(text: str) -> str:
     return found.group().upper()[:30] if found else "this"
 
 
-def _say_where(error: SqlglotError, text: str) -> str:
+def _say_where(error: SqlglotError) -> str:
     details = getattr(error, "errors", None) or [{}]
     line, column, near = details[0].get("line"), details[0].get("col"), details[0].get("highlight")
     if line is None:
-        return f"{_first_word(text)}: the statement cannot be read: check quotes and brackets"
+        return "the statement cannot be read: check its quotes, comments and brackets"
     return f"the statement cannot be read at line {line}, column {column}, near {str(near)[:40]!r}"

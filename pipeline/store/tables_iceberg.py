@@ -28,6 +28,8 @@ from pipeline.store.schema import NAMESPACE, TABLES
 
 _COMMIT_ATTEMPTS = 10
 _TABLE_PROPERTIES = {
+    # Its own retry would repeat the positions read before another writer's commit and so lose that writer's.
+    "commit.retry.num-retries": "0",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
     "write.parquet.compression-codec": "zstd",
@@ -38,9 +40,9 @@ def open_sqlite_catalog(database: Path, warehouse: Path) -> Catalog:
     """A catalogue in one SQLite file, data files under a local directory."""
     database.parent.mkdir(parents=True, exist_ok=True)
     warehouse.mkdir(parents=True, exist_ok=True)
-    return SqlCatalog(
-        NAMESPACE, uri=f"sqlite:///{database}?timeout=30", warehouse=warehouse.as_uri(), init_catalog_tables="true"
-    )
+    # A path, not a URI: pyiceberg would take the %20 of a URI for part of the directory's name.
+    place = str(warehouse.absolute())
+    return SqlCatalog(NAMESPACE, uri=f"sqlite:///{database}?timeout=30", warehouse=place, init_catalog_tables="true")
 
 
 class IcebergTables:

@@ -7,14 +7,16 @@ moved between partitions. FLAT index: exact under any filter.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
+from milvus_lite.server_manager import server_manager_instance
 from numpy.typing import NDArray
 from pymilvus import MilvusClient, MilvusException
 
@@ -23,6 +25,7 @@ from pipeline.ports import Candidate, Prefilter, VectorCounts, VectorEntity, Vec
 from pipeline.store.filters import build_filter, one_of
 from pipeline.store.matrix import Cell, search_matrix
 from pipeline.store.milvus_layout import (
+    COLLECTION_PREFIX,
     FRAMES_PARTITION,
     REFERENCE_SUFFIX,
     create_collection,
@@ -39,6 +42,8 @@ _IDS_PER_CALL = 1_000
 # searched by Milvus alone, in groups whose (queries, rows, dimension) array stays under the same bound.
 _MATRIX_VALUES = 64 * 2**20
 _BULK_QUERIES = 4
+# Squares of unit vectors that differ by less are the same to float32.
+_LEAST_SQUARE = 1e-6
 
 
 def open_lite(path: Path) -> MilvusVectors:
@@ -50,13 +55,15 @@ def open_lite(path: Path) -> MilvusVectors:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The client logs what it then raises; users get our one line instead.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
     try:
         client = MilvusClient(str(path))
     except MilvusException as error:
-        if "lock" in str(error).lower() or "another process" in str(error).lower():
+        if _is_held(path):
             raise LockedError(f"{path} is open in another oddframe process; stop it first") from error
         raise StoreError(f"cannot open the vector store {path}: {_first_line(error)}") from error
-    store = MilvusVectors(client)
+    # The client leaves its server, and with it the lock on the directory, to the end of the process.
+    store = MilvusVectors(client, lambda: server_manager_instance.release_server(str(path)))
     store.settle()
     return store
 
@@ -64,8 +71,9 @@ def open_lite(path: Path) -> MilvusVectors:
 class MilvusVectors:
     """The vector store behind a pymilvus client."""
 
-    def __init__(self, client: MilvusClient) -> None:
+    def __init__(self, client: MilvusClient, release: Callable[[], None] = lambda: None) -> None:
         self._client = client
+        self._release = release
         self._partitions: dict[str, set[str]] = {}
         self._dirty: set[str] = set()
         self._cells: OrderedDict[tuple[str, str], Cell | int] = OrderedDict()
@@ -112,6 +120,7 @@ class MilvusVectors:
             return search_matrix(cell, queries, k)
         size = max(1, _MATRIX_VALUES // (spec.dimension * (cell or 1))) if cell else _BULK_QUERIES
         found: list[list[Candidate]] = []
+        unclear: list[int] = []
         for start in range(0, len(queries), min(size, _QUERIES_PER_CALL)):
             group = np.ascontiguousarray(queries[start : start + min(size, _QUERIES_PER_CALL)], dtype=np.float32)
             with _Faults("search"):
@@ -119,12 +128,17 @@ class MilvusVectors:
                     name_collection(spec),
                     list(group),
                     filter=expression,
-                    limit=k,
+                    limit=k + 1,
                     output_fields=["frame_id"],
                     partition_names=partitions,
                     consistency_level="Strong",
                 )
-            found += [[_to_candidate(hit) for hit in hits] for hits in answer]
+            unclear += [start + i for i, hits in enumerate(answer) if _is_tie(hits, k)]
+            found += [[_to_candidate(hit) for hit in hits[:k]] for hits in answer]
+        # Which of several equally near ones a store names is its own affair: here the ids decide.
+        if unclear and isinstance(cell := self._fetch_cell(spec, expression, partitions), tuple):
+            for i, exact in zip(unclear, search_matrix(cell, queries[unclear], k), strict=True):
+                found[i] = exact
         return found
 
     def members(self, spec: VectorSpec, prefilter: Prefilter, limit: int) -> list[str]:
@@ -160,8 +174,15 @@ class MilvusVectors:
         )
 
     def specs(self) -> list[str]:
-        """Keys of the specs that have a collection."""
-        return sorted(name for name in self._client.list_collections() if name.startswith("oddframe_"))
+        """Keys of the specs that hold anything."""
+        keys: set[str] = set()
+        with _Faults("list"):
+            for collection in self._client.list_collections():
+                if collection.startswith(COLLECTION_PREFIX):
+                    self._client.load_collection(collection)
+                    rows = self._client.query(collection, filter='id != ""', output_fields=["embedding"], limit=1)
+                    keys |= {row["embedding"] for row in rows}
+        return sorted(keys)
 
     def flush(self) -> None:
         """Unflushed rows are searched through a slow path on Milvus Lite."""
@@ -171,9 +192,12 @@ class MilvusVectors:
         self._dirty.clear()
 
     def close(self) -> None:
-        """Flush and close."""
-        self.flush()
-        self._client.close()
+        """Flush, close, and let go of the directory."""
+        try:
+            self.flush()
+        finally:
+            self._client.close()
+            self._release()
 
     def _write(self, spec: VectorSpec, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
         by_partition: dict[str, dict[str, dict[str, Any]]] = {}
@@ -287,9 +311,25 @@ def _to_candidate(hit: Any) -> Candidate:
     return Candidate(hit["entity"]["frame_id"], float(np.sqrt(max(0.0, hit["distance"]))))
 
 
+def _is_tie(hits: Any, k: int) -> bool:
+    return len(hits) > k and hits[k]["distance"] - hits[k - 1]["distance"] <= _LEAST_SQUARE
+
+
 def _groups(items: list[Any], size: int) -> Iterator[list[Any]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process has the directory of Milvus Lite open: it says no more than that it failed."""
+    try:
+        with (path / "LOCK").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,202 @@
+"""What a run tells, as tables and text for the Prefect UI. Pure formatting: names and reasons come from frames."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Line = Mapping[str, Any]
+
+MOST_ROWS = 200
+_MOST_TOLD = 5
+_ORDER = ("anomaly", "unreadable", "no_reference", "not_searched", "reference", "normal")
+_MEANING = {
+    "anomaly": "flagged: odder than the false-alarm budget allows",
+    "unreadable": "not a frame that can be read: in quarantine, with the reason",
+    "no_reference": "too few references to compare it with",
+    "not_searched": "a rule kept it from being judged",
+    "reference": "a member of the reference repository",
+    "normal": "in line with its references",
+}
+
+
+def sort_reports(reports: Iterable[Line]) -> list[Line]:
+    """Flagged frames first, oddest first, then what could not be judged, then the rest."""
+
+    def rank(report: Line) -> tuple[int, float, str]:
+        status = report["status"]
+        place = _ORDER.index(status) if status in _ORDER else len(_ORDER)
+        p_value = report.get("p_value")
+        return (place, 2.0 if p_value is None else p_value, report["name"])
+
+    return sorted(reports, key=rank)
+
+
+def tabulate_reports(reports: Sequence[Line], most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    """One row a frame, flagged first, at most `most`; a last row says how many were left out."""
+    rows = [_report_row(report) for report in sort_reports(reports)[:most]]
+    if len(reports) > most:
+        rows.append({**dict.fromkeys(_report_row({"name": "", "status": ""}), ""), "frame": _left_out(reports, most)})
+    return rows
+
+
+def tabulate_checks(checks: Sequence[Line]) -> list[dict[str, Any]]:
+    """One row a comparison, those that found differences first."""
+    return [
+        {
+            "check": check["check"],
+            "agrees": "yes" if check["ok"] else "NO",
+            "expected": check["expected"],
+            "found": check["found"],
+            "differences": check["differences"],
+            "for example": ", ".join(check["examples"][:_MOST_TOLD]),
+            "repair": check["repair"],
+        }
+        for check in sorted(checks, key=lambda check: bool(check["ok"]))
+    ]
+
+
+def tabulate_lines(lines: Sequence[Line], most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    """Lines as the command prints them with `--json`, numbers shortened, at most `most`."""
+    return [{key: show(value) for key, value in line.items()} for line in lines[:most]]
+
+
+def tell_reports(title: str, reports: Sequence[Line], checks: Sequence[Line] | None = None) -> str:
+    """The story of a run: how many of what, the oddest frames with their reasons, and whether the stores agree."""
+    parts = [f"# {title}", summarise_reports(reports)]
+    counts = Counter(report["status"] for report in reports)
+    rows = [f"| {status} | {counts[status]} | {_MEANING[status]} |" for status in _ORDER if counts[status]]
+    parts.append("\n".join(["| status | frames | what it means |", "|---|---:|---|", *rows]))
+    flagged = [report for report in sort_reports(reports) if report["status"] == "anomaly"]
+    if flagged:
+        parts += ["## The oddest frames", "\n".join(_tell_frame(report) for report in flagged[:_MOST_TOLD])]
+        if len(flagged) > _MOST_TOLD:
+            parts.append(f"{len(flagged) - _MOST_TOLD} more are in the table of verdicts.")
+    unreadable = [report for report in reports if report["status"] == "unreadable"]
+    if unreadable:
+        told = [f"- **{escape(r['name'])}**: {escape(r['reason'])}" for r in unreadable[:_MOST_TOLD]]
+        parts += ["## Unreadable", "\n".join(told)]
+    if checks is not None:
+        parts += ["## Verification", summarise_checks(checks)]
+    return "\n\n".join(parts) + "\n"
+
+
+def tell_checks(checks: Sequence[Line], *, repaired: bool) -> str:
+    """What a verification found, and what to do about it."""
+    parts = ["# Verification" + (" after repair" if repaired else ""), summarise_checks(checks)]
+    parts += [_tell_check(check) for check in checks if not check["ok"]]
+    if count_failed(checks) and not repaired:
+        parts.append("Run this deployment again with *Repair* switched on, or `oddframe verify --repair`.")
+    return "\n\n".join(parts) + "\n"
+
+
+def tell_audit(lines: Sequence[Line]) -> str:
+    """What the references say of one another, worst first."""
+    parts = ["# Audit of the references", f"{len(lines)} references, each compared with the others of its cell."]
+    doubtful = [line for line in lines if "odd, look at it" in str(line["reason"])]
+    parts += [f"- **{escape(line['name'])}**: {escape(line['reason'])}" for line in doubtful[:_MOST_TOLD]]
+    if not doubtful:
+        parts.append("None of them is odd.")
+    else:
+        parts.append(f"Take one out with `oddframe reference remove {_shell_word(doubtful[0])}`.")
+    return "\n\n".join(parts) + "\n"
+
+
+def tell_lines(title: str, lines: Sequence[Line]) -> str:
+    """A heading and each line as a list of its entries."""
+    parts = [f"# {title}"]
+    parts += ["\n".join(f"- **{escape(key)}**: {escape(show(value))}" for key, value in line.items()) for line in lines]
+    return "\n\n".join(parts) + "\n"
+
+
+def summarise_reports(reports: Sequence[Line]) -> str:
+    """One sentence, also the message of the run's final state."""
+    if not reports:
+        return "No frames."
+    counts = Counter(report["status"] for report in reports)
+    ordered = sorted(counts, key=lambda status: _ORDER.index(status) if status in _ORDER else len(_ORDER))
+    noun = "frame" if len(reports) == 1 else "frames"
+    return f"{len(reports)} {noun}: " + ", ".join(f"{counts[status]} {status}" for status in ordered) + "."
+
+
+def summarise_checks(checks: Sequence[Line]) -> str:
+    """One sentence, also the message of the run's final state."""
+    wrong = [check for check in checks if not check["ok"]]
+    if not wrong:
+        return f"All {len(checks)} checks agree: source, tables, vectors and originals hold the same frames."
+    named = "; ".join(f"{check['check']} ({check['differences']})" for check in wrong)
+    return f"{len(wrong)} of {len(checks)} checks found differences: {named}."
+
+
+def count_failed(checks: Sequence[Line]) -> int:
+    """How many comparisons found differences."""
+    return sum(not check["ok"] for check in checks)
+
+
+def embed_png(picture: bytes) -> str:
+    """A picture as a link that carries it."""
+    return "data:image/png;base64," + b64encode(picture).decode("ascii")
+
+
+def show(value: Any) -> str:
+    """A value as people read it in a cell."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(show(item) for item in value)
+    return str(value)
+
+
+def escape(text: object) -> str:
+    """Text from a frame as text: nothing in it is markdown or HTML."""
+    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#|!~])", r"\\\1", plain)
+
+
+def _report_row(report: Line) -> dict[str, Any]:
+    nearest = report.get("nearest") or []
+    detections = report.get("detections") or []
+    place = f"x {detections[0]['x']:.0f}, y {detections[0]['y']:.0f}" if detections else ""
+    return {
+        "frame": report["name"],
+        "status": report["status"],
+        "p-value": show(report.get("p_value")),
+        "sigma": show(report.get("sigma")),
+        "distance": show(report.get("distance")),
+        "nearest reference": nearest[0]["name"] if nearest else "",
+        "strongest place": place,
+        "reason": report.get("reason") or "",
+    }
+
+
+def _tell_frame(report: Line) -> str:
+    command = f"oddframe explain {_shell_word(report)} --picture odd.png"
+    return f"- **{escape(report['name'])}**: {escape(report['reason'])}  \n  `{command}`"
+
+
+def _tell_check(check: Line) -> str:
+    examples = ", ".join(_code(text) for text in check["examples"][:_MOST_TOLD])
+    mend = f"The repair is: {check['repair']}." if check["repair"] else "No repair is known: a person must look."
+    return f"- **{escape(check['check'])}**: {check['differences']} differences ({examples}). {mend}"
+
+
+def _code(text: object) -> str:
+    return "`" + " ".join(str(text).split()).replace("`", "'") + "`"
+
+
+def _shell_word(line: Line) -> str:
+    """The frame in a command: its name where that is one harmless word, else the beginning of its id."""
+    name = str(line["name"])
+    return name if shlex.quote(name) == name and not name.startswith("-") else str(line["frame_id"])[:16]
+
+
+def _left_out(lines: Sequence[Line], most: int) -> str:
+    return f"{len(lines) - most} more: `oddframe verdicts` lists them"

@@ -1,0 +1,46 @@
+"""Fill the reference repository, and let it audit itself."""
+
+from __future__ import annotations
+
+from prefect import State, flow
+
+from flows.artifacts import summarise_reports, tell_audit
+from flows.forms import FileList, ReferenceOptions, embedding_name
+from flows.publish import conclude, publish_lines, publish_reports, track
+from flows.tasks import audit_lake, ingest_batch
+from pipeline.run.batch import IngestRequest, Purpose
+from pipeline.run.report import Report
+from pipeline.run.sweep import Sweep, plan_files
+from pipeline.settings import load_settings
+from pipeline.wiring import open_lake
+
+_OPTIONS = ReferenceOptions()
+
+
+@flow(name="reference-add", flow_run_name="reference-add {source.label}")
+def add_references(source: FileList, options: ReferenceOptions = _OPTIONS) -> State[None]:
+    """Make frames references: what later frames are compared with.
+
+    Args:
+        source: Which frames.
+        options: Under which embedding, who says so and why.
+    """
+    request = IngestRequest(
+        Purpose.REFERENCE, embedding=embedding_name(options.embedding), by=options.by, why=options.why
+    )
+    reports: list[Report] = []
+    with open_lake(load_settings()) as lake, Sweep(lake, request) as sweep:
+        batches = plan_files(source.paths, options.batch)
+        for number, batch in track("reference", batches):
+            reports += ingest_batch(sweep, batch, number, len(batches), len(batch))
+    publish_reports("reference", f"References from {source.label}", reports)
+    return conclude(summarise_reports(reports))
+
+
+@flow(name="reference-audit")
+def audit() -> State[None]:
+    """Compare every reference with the others of its cell, worst first."""
+    with open_lake(load_settings()) as lake:
+        lines = audit_lake(lake)
+    publish_lines("audit", tell_audit(lines), lines)
+    return conclude(f"{len(lines)} references compared.")

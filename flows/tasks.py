@@ -1,0 +1,74 @@
+"""The tasks flows are made of: one call of a service each, tried again where the adapter called the fault transient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import State, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.tasks import Task, exponential_backoff
+
+from pipeline.errors import TransientError
+from pipeline.run.lake import Lake
+from pipeline.run.reference import audit_references
+from pipeline.run.repair import repair_lake
+from pipeline.run.report import Report
+from pipeline.run.sweep import Sweep, draw_frame
+from pipeline.run.verify import Check, verify_lake
+
+Line = dict[str, Any]
+
+
+def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failed task may succeed when it is tried again."""
+    del task, run
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, TransientError)
+
+
+def _again(name: str) -> dict[str, Any]:
+    # A lake is open files and sockets: it cannot be hashed for a cache and goes to no other process.
+    return {
+        "task_run_name": name,
+        "retries": 3,
+        "retry_delay_seconds": exponential_backoff(2),
+        "retry_jitter_factor": 0.5,
+        "retry_condition_fn": is_transient,
+        "cache_policy": NO_CACHE,
+        "persist_result": False,
+    }
+
+
+@task(**_again("batch {number} of {total}: {frames} frames"))
+def ingest_batch(sweep: Sweep, paths: Sequence[Path], number: int, total: int, frames: int) -> list[Report]:
+    """Bring one batch into the lake."""
+    del number, total, frames
+    return sweep.ingest(paths)
+
+
+@task(**_again("verify every store"))
+def check_lake(lake: Lake) -> list[Check]:
+    """Compare source, tables, vectors and originals."""
+    return verify_lake(lake)
+
+
+@task(**_again("repair what can be mended"))
+def mend_lake(lake: Lake, checks: Sequence[Check]) -> list[Check]:
+    """Repair, then compare again."""
+    return repair_lake(lake, checks)
+
+
+@task(**_again("compare every reference with the others"))
+def audit_lake(lake: Lake) -> list[Line]:
+    """Leave-one-out, worst first."""
+    return audit_references(lake)
+
+
+@task(**_again("draw {name}"))
+def draw_oddest(lake: Lake, frame_id: str, name: str) -> bytes:
+    """The picture that explains a flagged frame."""
+    del name
+    return draw_frame(lake, frame_id)
