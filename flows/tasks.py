@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,17 @@ from pipeline.run.sweep import Sweep, draw_frame
 from pipeline.run.verify import Check, verify_lake
 
 Line = dict[str, Any]
+
+
+def spare_workers() -> None:
+    """Keep the processes that decode from importing Prefect.
+
+    A worker begins by importing the main module of the process that started it, unless that is a package's
+    `__main__`. In a flow run it is Prefect's engine, which takes seconds and megabytes and is of no use to a decoder.
+    """
+    main = sys.modules["__main__"]
+    if main.__spec__ is not None and main.__spec__.name.startswith("prefect."):
+        main.__spec__ = ModuleSpec("prefect.__main__", None)
 
 
 def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -46,6 +59,7 @@ def _again(name: str) -> dict[str, Any]:
 def ingest_batch(sweep: Sweep, paths: Sequence[Path], number: int, total: int, frames: int) -> list[Report]:
     """Bring one batch into the lake."""
     del number, total, frames
+    spare_workers()
     return sweep.ingest(paths)
 
 

@@ -25,6 +25,7 @@ from pipeline.store.originals import LocalOriginals, TieredOriginals
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.run.archive import Progress, Step
     from pipeline.store.sql_catalog import SqlCatalog
     from pipeline.store.sql_duckdb import DuckDbSql
     from pipeline.store.tables_iceberg import IcebergTables
@@ -91,6 +92,34 @@ def open_tables(settings: Settings) -> IcebergTables:
         raise TransientError(f"cannot open the tables in {settings.home}: {error}") from error
     tables.create_missing()
     return tables
+
+
+def archive_home(settings: Settings, *, dry_run: bool = False, on_progress: Progress | None = None) -> list[Step]:
+    """Move old originals to the archive and tidy the tables of a home, alone with it.
+
+    Raises:
+        LockedError: another process has the home open for writing.
+        StoreError: a table does not hold what its metadata says.
+        TransientError: a store or disk did not answer.
+    """
+    from pipeline.run.archive import ArchivePlan, run_archive  # noqa: PLC0415 - as for the tables
+    from pipeline.store.maintenance_iceberg import IcebergMaintenance  # noqa: PLC0415
+
+    archive = settings.archive
+    with lock_home(settings.home):
+        tables = open_tables(settings)
+        try:
+            return run_archive(
+                tables,
+                open_originals(settings),
+                IcebergMaintenance(tables),
+                ArchivePlan(archive.after_days, archive.keep_snapshots_days, archive.orphan_age_hours),
+                now=now_utc(),
+                dry_run=dry_run,
+                on_progress=on_progress,
+            )
+        finally:
+            tables.close()
 
 
 def open_vectors(settings: Settings) -> VectorStore:

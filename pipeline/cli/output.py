@@ -75,6 +75,11 @@ def show(value: Any) -> str:
     return str(value)
 
 
+def print_answer(key: str, text: str) -> None:
+    """A labelled line on stdout; header text is data, so nothing in it is markup."""
+    sys.stdout.write(f"{key:>22}  {text}\n")
+
+
 def remark(text: str) -> None:
     """A line for people, on stderr."""
     Console(stderr=True, highlight=False).print(Text(text))

@@ -8,11 +8,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
-from pipeline.cli.output import print_json, print_lines, print_table, remark
+from pipeline.cli.output import print_answer, print_json, print_lines, print_table, remark, show, show_progress
 from pipeline.errors import UsageError
 from pipeline.run.doctor import examine
 from pipeline.settings import load_settings
-from pipeline.wiring import list_probes, open_lake, open_sql
+from pipeline.wiring import archive_home, list_probes, open_lake, open_sql
 
 
 def sql(
@@ -90,6 +90,42 @@ def verify(*, repair: Annotated[bool, Parameter(negative="")] = False, common: C
         advice = "" if repair else "; `oddframe verify --repair` mends what can be mended"
         remark(f"{wrong} of {len(checks)} checks found differences{advice}")
     return EXIT_DIFFERENCE if wrong else 0
+
+
+def archive(
+    *,
+    older_than_days: float | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = COMMON,
+) -> int:
+    """Move old originals to the archive, merge small table files, forget old snapshots, remove orphaned files.
+
+    Every copy is proved by its checksum before anything is deleted. Stop it whenever you like and run it again.
+
+    Parameters
+    ----------
+    older_than_days
+        Move originals ingested before this many days ago; by default as set.
+    dry_run
+        Say what would be done and change nothing.
+    """
+    settings = load_settings(common.home)
+    if older_than_days is not None:
+        chosen = settings.archive.model_copy(update={"after_days": older_than_days})
+        settings = settings.model_copy(update={"archive": chosen})
+    with show_progress("archive", None) as advance:
+        steps = archive_home(settings, dry_run=dry_run, on_progress=lambda step, _done, _total: advance(step))
+    lines = [step.to_json() for step in steps]
+    if common.json:
+        for line in lines:
+            print_json(line)
+        return 0
+    for line in lines:
+        words = ", ".join(
+            f"{key} {show(value)}" for key, value in line.items() if key != "step" and value not in ([], "")
+        )
+        print_answer(str(line["step"]), words)
+    return 0
 
 
 def doctor(*, common: Common = COMMON) -> int:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.frames import COLUMNS
-from pipeline.cli.output import print_json, print_lines, remark, show
+from pipeline.cli.output import print_answer, print_json, print_lines, remark, show
 from pipeline.run.explain import find_verdict, replay_verdict
 from pipeline.run.report import report_of
 from pipeline.run.stored import list_verdicts, load_detections
@@ -90,17 +90,12 @@ def explain(
 def _print_explanation(line: dict[str, Any]) -> None:
     for key, value in line.items():
         if key not in ("detections", "nearest", "replay_differences") and value is not None:
-            remark_out(key, show(value))
+            print_answer(key, show(value))
     for neighbour in line["nearest"]:
-        remark_out("nearest", f"{neighbour['name']} at {neighbour['distance']:.5g}")
+        print_answer("nearest", f"{neighbour['name']} at {neighbour['distance']:.5g}")
     for detection in line["detections"]:
         place = f"x {detection['x']:.1f}, y {detection['y']:.1f}"
         sky = f", RA {detection['ra']:.5f}, Dec {detection['dec']:.5f}" if detection["ra"] is not None else ""
-        remark_out("detection", f"{place}{sky}, {detection['sigma']:.1f} sigma, {detection['kind']}")
+        print_answer("detection", f"{place}{sky}, {detection['sigma']:.1f} sigma, {detection['kind']}")
     for difference in line.get("replay_differences", []):
         remark(f"replay differs: {difference}")
-
-
-def remark_out(key: str, text: str) -> None:
-    """A labelled line on stdout; header text is data, so nothing in it is markup."""
-    print(f"{key:>22}  {text}")  # noqa: T201 - this is the answer the user asked for

@@ -6,6 +6,7 @@ is rewritten under its old name is a new message and the same file seen twice is
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,8 @@ class SpoolSource:
     """Numbers for files; see the module's text."""
 
     def __init__(self, journal: Path) -> None:
+        self._held: Positions | None = None
+        self._listed: dict[Path, tuple[int, int]] = {}
         journal.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._database = sqlite3.connect(journal, timeout=30, isolation_level=None)
@@ -65,6 +68,7 @@ class SpoolSource:
 
     def pending(self, held: Positions) -> list[RawFrame]:
         """Messages numbered but not in the lake, oldest first: what a killed process left behind."""
+        self._held = held
         return [raw for raw in self.messages() if not held.holds(raw.position)]
 
     def messages(self) -> Iterator[RawFrame]:
@@ -91,27 +95,35 @@ class SpoolSource:
         Names that begin with a dot are being written and are left alone.
         """
         seen = {
-            path: (size, modified)
+            path: (int(size), int(modified))
             for path, size, modified in self._database.execute("select path, size, modified_ns from seen")
         }
         found: list[Path] = []
-        for path in sorted(directory.iterdir()):
-            status = path.stat() if not path.name.startswith(".") else None
+        try:
+            paths = sorted(directory.iterdir())
+        except OSError as error:
+            raise TransientError(f"cannot list the spool {directory}: {error.strerror}") from error
+        for path in paths:
+            status = None if path.name.startswith(".") else _look_at(path)
             if status is None or not stat.S_ISREG(status.st_mode):
                 continue
-            if seen.get(str(path)) != (status.st_size, status.st_mtime_ns):
+            self._listed[path] = (status.st_size, status.st_mtime_ns)
+            if seen.get(show_path(path)) != self._listed[path]:
                 found.append(path)
         return found
 
     def mark_seen(self, paths: Sequence[Path]) -> None:
-        """Remember size and time of files whose batch is committed: a shortcut, not the truth."""
+        """Remember size and time of files whose batch is committed: a shortcut, not the truth.
+
+        It is those of when the file was listed: one rewritten since then is listed again.
+        """
         rows = []
         for path in paths:
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue
-            rows.append((str(path), status.st_size, status.st_mtime_ns))
+            status = self._listed.pop(path, None)
+            if status is None and (now := _look_at(path)) is not None:
+                status = (now.st_size, now.st_mtime_ns)
+            if status is not None:
+                rows.append((show_path(path), *status))
         with closing(self._database.cursor()) as cursor:
             cursor.execute("begin")
             cursor.executemany("insert or replace into seen values (?, ?, ?)", rows)
@@ -122,10 +134,10 @@ class SpoolSource:
         self._database.close()
 
     def _enrol_one(self, cursor: sqlite3.Cursor, path: Path, frame_id: str, size: int, now: datetime) -> RawFrame:
-        directory = str(path.absolute().parent)
+        directory, name = show_path(path.absolute().parent), show_path(Path(path.name))
         known = cursor.execute(
             "select number, received_at from messages where directory = ? and name = ? and frame_id = ?",
-            (directory, path.name, frame_id),
+            (directory, name, frame_id),
         ).fetchone()
         if known:
             number, received = int(known[0]), datetime.fromisoformat(known[1])
@@ -136,8 +148,23 @@ class SpoolSource:
                     "select coalesce(max(number) + 1, 0) from messages where directory = ?", (directory,)
                 ).fetchone()[0]
             )
+            # Only where the journal was lost does the lake hold numbers that it does not know.
+            while self._held is not None and self._held.holds(SourcePosition(_PREFIX + directory, number)):
+                number += 1
             cursor.execute(
                 "insert into messages values (?, ?, ?, ?, ?, ?)",
-                (directory, number, path.name, frame_id, size, now.isoformat()),
+                (directory, number, name, frame_id, size, now.isoformat()),
             )
-        return RawFrame(path.name, path, SourcePosition(_PREFIX + directory, number), frame_id, size, received)
+        return RawFrame(name, path, SourcePosition(_PREFIX + directory, number), frame_id, size, received)
+
+
+def show_path(path: Path) -> str:
+    """A path as text; bytes that are no UTF-8 are shown as escapes, for no table or journal could hold them."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _look_at(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None

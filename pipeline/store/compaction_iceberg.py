@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import stamina
-from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.exceptions import ValidationException
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError
 from pipeline.store.positions import PROPERTY
-from pipeline.store.tables_iceberg import IcebergTables
+from pipeline.store.tables_iceberg import IcebergTables, name_conflicts, read_positions
 from pipeline.store.tidied import Compaction
 
 _BUNDLE_BYTES = 64 * 2**20  # compressed; what one step holds in memory is some ten times that
@@ -125,21 +125,19 @@ def _commit(tables: IcebergTables, name: str, old: Sequence[DataFile], new: Sequ
     # Merged files that no commit takes up are left to the orphan sweep: whether a failed commit failed is not certain.
     for attempt in stamina.retry_context(on=CommitConflictError, attempts=_ATTEMPTS, timeout=60):
         with attempt:
-            # Read together: the commit is refused if another writer's positions came in between.
-            held, table = tables.positions(name), tables.raw(name)
+            # From the metadata that is committed against: the commit is refused if another writer's came in between.
+            table = tables.raw(name)
+            stated = {PROPERTY: read_positions(table).to_property()}
             try:
                 with (
+                    name_conflicts(name),
                     table.transaction() as transaction,
-                    transaction.update_snapshot(
-                        snapshot_properties={PROPERTY: held.to_property()}
-                    ).overwrite() as change,
+                    transaction.update_snapshot(snapshot_properties=stated).overwrite() as change,
                 ):
                     for file in old:
                         change.delete_data_file(file)
                     for file in new:
                         change.append_data_file(file)
-            except CommitFailedException as error:
-                raise CommitConflictError(f"table {name}: another writer committed first ({error})") from error
             except ValidationException as error:
                 raise StoreError(f"table {name}: its files were replaced meanwhile; nothing was compacted") from error
 

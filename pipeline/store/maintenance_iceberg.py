@@ -15,7 +15,7 @@ from pipeline.errors import StoreError, TransientError
 from pipeline.store.compaction_iceberg import compact_table
 from pipeline.store.positions import PROPERTY
 from pipeline.store.schema import REFERENCE_MEMBERS, TABLES
-from pipeline.store.tables_iceberg import IcebergTables
+from pipeline.store.tables_iceberg import IcebergTables, name_conflicts
 from pipeline.store.tidied import Compaction, Expiry, Sweep
 
 _SMALL_BYTES = 32 * 2**20
@@ -52,6 +52,9 @@ class IcebergMaintenance:
 
         Never the current one, one a branch or tag names, those needed to find the newest source positions, nor any of
         `reference_members`. Files stay until the orphan sweep.
+
+        Raises:
+            TransientError: another writer committed first, or the catalogue did not answer.
         """
         current = self._tables.raw(table)
         limit = int(older_than.replace(tzinfo=UTC).timestamp() * 1000)
@@ -59,7 +62,8 @@ class IcebergMaintenance:
         kept = self._protect(table, current)
         old = [s.snapshot_id for s in everything if s.timestamp_ms < limit and s.snapshot_id not in kept]
         if old and not dry_run:
-            current.maintenance.expire_snapshots().by_ids(old).commit()
+            with name_conflicts(table):
+                current.maintenance.expire_snapshots().by_ids(old).commit()
         return Expiry(table, len(old), len(everything) - len(old), dry_run)
 
     def remove_orphans(self, table: str, older_than: datetime, *, dry_run: bool = False) -> Sweep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -112,7 +113,8 @@ class LocalOriginals:
                     os.fsync(file.fileno())
             part.rename(place)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
             free = shutil.disk_usage(self._root).free // 2**20 if self._root.exists() else 0
             raise TransientError(f"cannot keep a copy in {self._root}: {error.strerror} ({free} MiB free)") from error
 

@@ -21,6 +21,7 @@ from pipeline.store.sql_functions import MACROS
 from pipeline.store.sql_parameters import Value, type_placeholders
 from pipeline.store.sql_rows import SqlColumn, SqlResult
 from pipeline.store.sql_statement import (
+    TOO_DEEP,
     DescribeTable,
     ShowTables,
     parse_statement,
@@ -184,7 +185,7 @@ class DuckDbSql:
         if line.startswith("Division by zero"):
             return "division by zero: write nullif(divisor, 0) to get null instead"
         if line.startswith("Max expression depth"):
-            return "the statement is nested too deeply: write inner parts as WITH queries"
+            return TOO_DEEP
         found = _MISSING_COLUMN.search(line)
         if isinstance(error, duckdb.BinderException) and found:
             used = {table: self._schema[table] for table in translated.columns}

@@ -16,6 +16,10 @@ from pipeline.errors import UsageError
 from pipeline.store.schema import NAMESPACE
 
 DIALECT = "presto"
+TOO_DEEP = "the statement is nested too deeply: write inner parts as WITH queries"
+BAD_ARGUMENTS = "a function of the statement has arguments that it cannot have"
+# sqlglot raises these itself on calls with arguments that no dialect knows.
+PARSER_FAULTS = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 _MAX_LENGTH = 100_000
 _MAX_DEPTH = 60
 _MAX_WORK = 2**14
@@ -75,7 +79,9 @@ def parse_query(text: str) -> exp.Query:
     except SqlglotError as error:
         raise UsageError(_say_where(error)) from None
     except RecursionError:
-        raise UsageError("the statement is nested too deeply: write inner parts as WITH queries") from None
+        raise UsageError(TOO_DEEP) from None
+    except PARSER_FAULTS as error:
+        raise UsageError(BAD_ARGUMENTS) from error
     if not trees:
         raise UsageError(f"the statement is empty: write one {_READS}")
     if len(trees) > 1:
@@ -120,7 +126,7 @@ def _check_nesting(text: str) -> None:
         elif token.token_type in _CLOSING and opened:
             opened.pop()
         if len(opened) > _MAX_DEPTH or work > _MAX_WORK:
-            raise UsageError("the statement is nested too deeply: write inner parts as WITH queries")
+            raise UsageError(TOO_DEEP)
         previous = token.token_type
 
 

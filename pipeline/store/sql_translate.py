@@ -21,7 +21,7 @@ from sqlglot.schema import MappingSchema
 from pipeline.errors import UsageError
 from pipeline.store.sql_checks import check_columns, check_comparisons, check_functions
 from pipeline.store.sql_functions import rewrite_functions
-from pipeline.store.sql_statement import DIALECT, suggest
+from pipeline.store.sql_statement import BAD_ARGUMENTS, DIALECT, PARSER_FAULTS, TOO_DEEP, suggest
 
 Columns = Mapping[str, Mapping[str, str]]
 
@@ -62,7 +62,9 @@ def translate(statement: exp.Query, schema: Columns) -> Translated:
     except SqlglotError as error:
         raise UsageError(_explain(str(error), schema)) from None
     except RecursionError:
-        raise UsageError("the statement is nested too deeply: write inner parts as WITH queries") from None
+        raise UsageError(TOO_DEEP) from None
+    except PARSER_FAULTS as error:
+        raise UsageError(BAD_ARGUMENTS) from error
     return Translated(text, columns)
 
 
@@ -112,7 +114,7 @@ def _type_unnested(tree: exp.Expr) -> None:
     """Give the columns of an unnested map or array of rows their types, which sqlglot does not follow."""
     for unnest in list(tree.find_all(exp.Unnest)):
         select, alias = unnest.find_ancestor(exp.Select), unnest.args.get("alias")
-        if select is None or alias is None:
+        if select is None or not isinstance(alias, exp.TableAlias):
             continue
         kinds = [kind for array in unnest.expressions for kind in unnested_types(array)]
         types = {column.name: kind for column, kind in zip(alias.columns, kinds, strict=False)}

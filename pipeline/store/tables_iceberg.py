@@ -6,7 +6,8 @@ table; its positions are merged with what the other one committed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
@@ -103,7 +104,7 @@ class IcebergTables:
 
     def positions(self, table: str) -> PositionSet:
         """Positions the table holds, from the newest snapshot that states them."""
-        return _read_positions(self._load(table))
+        return read_positions(self._load(table))
 
     def snapshot_id(self, table: str) -> int | None:
         """Id of the newest snapshot, None while the table is empty."""
@@ -120,17 +121,20 @@ class IcebergTables:
         found = int(self.scan(table, [next(iter(where))], where=where).num_rows)
         if found:
             current = self._load(table)
-            current.delete(_any_of(where), snapshot_properties={PROPERTY: _read_positions(current).to_property()})
+            with name_conflicts(table):
+                current.delete(_any_of(where), snapshot_properties={PROPERTY: read_positions(current).to_property()})
         return found
 
     def rewrite(self, table: str, where: Mapping[str, Sequence[Any]], data: pa.Table) -> None:
         """Replace the rows that match by others, in one commit: what compaction and repair need."""
         current = self._load(table)
-        current.overwrite(
-            data.cast(self._arrow_schema(table)),
-            overwrite_filter=_any_of(where),
-            snapshot_properties={PROPERTY: _read_positions(current).to_property()},
-        )
+        # Never tried again: the data may have been read before the other writer's commit.
+        with name_conflicts(table):
+            current.overwrite(
+                data.cast(self._arrow_schema(table)),
+                overwrite_filter=_any_of(where),
+                snapshot_properties={PROPERTY: read_positions(current).to_property()},
+            )
 
     def compare_schema(self) -> list[str]:
         """Columns that a table lacks or holds under another type, one sentence each; empty where all is as defined."""
@@ -158,13 +162,9 @@ class IcebergTables:
         for attempt in stamina.retry_context(on=CommitConflictError, attempts=_COMMIT_ATTEMPTS, timeout=60):
             with attempt:
                 current = self._load(table)
-                held = _read_positions(current).add(positions)
-                try:
+                held = read_positions(current).add(positions)
+                with name_conflicts(table):
                     current.append(data, snapshot_properties={PROPERTY: held.to_property()})
-                except CommitFailedException as error:
-                    raise CommitConflictError(f"table {table}: another writer committed first ({error})") from error
-                except (OSError, OperationalError) as error:
-                    raise TransientError(f"table {table}: cannot commit: {error}") from error
         return self.snapshot_id(table)
 
     def _load(self, table: str) -> Table:
@@ -199,6 +199,22 @@ def expire_before(table: Table, moment: datetime, keep: frozenset[int]) -> int:
     return len(old)
 
 
+@contextmanager
+def name_conflicts(table: str) -> Iterator[None]:
+    """Tell a commit that another writer beat from a catalogue or disk that did not answer.
+
+    Raises:
+        CommitConflictError: another writer committed first; nothing was committed here.
+        TransientError: no answer.
+    """
+    try:
+        yield
+    except CommitFailedException as error:
+        raise CommitConflictError(f"table {table}: another writer committed first ({error})") from error
+    except (OSError, OperationalError) as error:
+        raise TransientError(f"table {table}: cannot commit: {error}") from error
+
+
 def _any_of(where: Mapping[str, Sequence[Any]] | None) -> BooleanExpression:
     if not where:
         return AlwaysTrue()
@@ -206,7 +222,8 @@ def _any_of(where: Mapping[str, Sequence[Any]] | None) -> BooleanExpression:
     return reduce(And, tests)
 
 
-def _read_positions(table: Table) -> PositionSet:
+def read_positions(table: Table) -> PositionSet:
+    """Positions as the table's loaded metadata states them; a commit of that same metadata may carry them on."""
     snapshot = table.current_snapshot()
     while snapshot is not None:
         summary = snapshot.summary

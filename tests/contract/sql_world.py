@@ -19,7 +19,9 @@ def at(day: int, hour: int = 0, minute: int = 0, second: int = 0, micro: int = 0
     return datetime(2024, 1, day, hour, minute, second, micro)  # noqa: DTZ001  # tables hold plain UTC
 
 
-def frame(frame_id: str, night: date | None, instrument: str, filter_band: str | None, **columns: Any) -> dict[str, Any]:
+def frame(
+    frame_id: str, night: date | None, instrument: str, filter_band: str | None, **columns: Any
+) -> dict[str, Any]:
     return {"frame_id": frame_id, "night": night, "instrument": instrument, "filter": filter_band, **columns}
 
 
@@ -107,7 +109,14 @@ DETECTIONS = [
 
 def delivery(partition: str, offset: int, frame_id: str, outcome: str, received_at: datetime, **columns: Any) -> Any:
     place = {"source_partition": partition, "source_offset": offset, "frame_id": frame_id, "outcome": outcome}
-    return {**place, "received_at": received_at, "purpose": "ingest", "bytes": 100, "name": f"{frame_id}.fits", **columns}
+    return {
+        **place,
+        "received_at": received_at,
+        "purpose": "ingest",
+        "bytes": 100,
+        "name": f"{frame_id}.fits",
+        **columns,
+    }
 
 
 DELIVERIES = [

@@ -260,13 +260,43 @@ def test_a_vector_of_another_length_is_refused(store, spec):
 
 
 HOSTILE = [
-    *("\"", "'", "\\", "\\\\", '\\"', "\\'", '" or 1==1', '" or "1"=="1', "' or '1'=='1"),
-    *('" or is_reference == true or "', 'cam" or instrument != "', "cam' --", 'cam"; drop', 'x" in ["x', "{0}", "{instrument}", "%s", "%", "_", "*", "?"),
+    *('"', "'", "\\", "\\\\", '\\"', "\\'", '" or 1==1', '" or "1"=="1', "' or '1'=='1"),
+    *(
+        '" or is_reference == true or "',
+        'cam" or instrument != "',
+        "cam' --",
+        'cam"; drop',
+        'x" in ["x',
+        "{0}",
+        "{instrument}",
+        "%s",
+        "%",
+        "_",
+        "*",
+        "?",
+    ),
     *("cam%", "c_m", "like", "in", "and", "true", "null", "None", "NaN", "[]", "()", "$meta", "$a", "#", "//", "/* */"),
     *("\n", "\t", "\r\n", "a\nb", "\x00", "a\x00b", "\x01", "\x1b[31m", "\x7f", "\u2028", "\u200b", "\ufeff", "é"),
-    *("e\u0301", "ß", "日本", "🔭", "a🔭b", "اختبار", "\u202e", " ", "  ", " cam", "cam ", "CAM", "0", "1e9", "0x41", "\\u0041"),
+    *(
+        "e\u0301",
+        "ß",
+        "日本",
+        "🔭",
+        "a🔭b",
+        "اختبار",
+        "\u202e",
+        " ",
+        "  ",
+        " cam",
+        "cam ",
+        "CAM",
+        "0",
+        "1e9",
+        "0x41",
+        "\\u0041",
+    ),
     *("A" * 511, "A" * 512, "\\n", "\\x00", "a,b", 'a","b', "a]b", "<script>", "../..", "~", "`id`", "${HOME}"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("column", ["instrument", "filter"])

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.clock import now_utc
-from pipeline.errors import CommitConflictError, StoreError
+from pipeline.errors import StoreError
 from pipeline.ports import SourcePosition
 from pipeline.run.archive import ArchivePlan, archive_originals, run_archive, verify_checksums
 from pipeline.store import compaction_iceberg
@@ -274,28 +274,46 @@ def test_compaction_that_would_change_a_row_is_not_committed(tables, monkeypatch
 def test_a_commit_by_another_writer_during_compaction_keeps_both(tables, tmp_path, monkeypatch):
     _fill(tables, "frames", 20)
     other = _open(tmp_path)
-    positions = IcebergTables.positions
-    beaten = 0
+    read = compaction_iceberg.read_positions
+    attempts = 0
 
-    def positions_then_beaten(self: IcebergTables, table: str) -> Any:
-        nonlocal beaten
-        held = positions(self, table)
-        beaten += 1
-        if beaten == 1:
+    def read_and_be_beaten(table: Any) -> Any:
+        nonlocal attempts
+        held = read(table)
+        attempts += 1
+        if attempts == 1:
             _fill(other, "frames", 1, start=500)
-            raise CommitConflictError("beaten between the reading of positions and the commit")
         return held
 
-    monkeypatch.setattr(IcebergTables, "positions", positions_then_beaten)
+    monkeypatch.setattr(compaction_iceberg, "read_positions", read_and_be_beaten)
     IcebergMaintenance(tables).compact("frames")
-    assert beaten == 2
+    assert attempts == 2
     assert tables.scan("frames").num_rows == 21
-    assert positions(tables, "frames").holds(SourcePosition("spool:/night", 500))
+    assert tables.positions("frames").count() == 21
+    assert _data_files(tables, "frames") == 3
+    other.close()
+
+
+def test_compaction_gives_way_to_a_writer_that_replaced_its_files(tables, tmp_path, monkeypatch):
+    _fill(tables, "frames", 20)
+    other = _open(tmp_path)
+    merge = compaction_iceberg._merge
+
+    def merge_and_be_beaten(*of: Any) -> Any:
+        merged = merge(*of)
+        other.delete("frames", {"frame_id": [f"{3:064x}"]})
+        return merged
+
+    monkeypatch.setattr(compaction_iceberg, "_merge", merge_and_be_beaten)
+    with pytest.raises(StoreError, match="meanwhile"):
+        IcebergMaintenance(tables).compact("frames")
+    assert tables.scan("frames").num_rows == 19
     other.close()
 
 
 def test_a_stale_commit_is_refused_so_that_no_position_is_lost(tables, tmp_path):
     other = _open(tmp_path)
+    other.append("deliveries", [{"source_partition": "p", "source_offset": 0}], [SourcePosition("p", 0)])
     stale = tables.raw("deliveries")
     row = {"source_partition": "p", "source_offset": 1}
     data = pa.Table.from_pylist([row], schema=stale.schema().as_arrow())

@@ -1,0 +1,223 @@
+"""What every table store must do: Iceberg on a SQLite catalogue, and the fake that other tests use."""
+# ruff: noqa: DTZ001 - times are naive UTC throughout, as the tables have them
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import StoreError
+from pipeline.ports import SourcePosition, TableStore
+from pipeline.store.schema import NAMESPACE, TABLES
+from pipeline.store.tables_iceberg import IcebergTables, expire_before, open_sqlite_catalog
+from tests import children
+from tests.fakes.tables import MemoryTables
+
+
+def open_iceberg(home: Path) -> IcebergTables:
+    tables = IcebergTables(open_sqlite_catalog(home / "catalog.db", home / "warehouse"))
+    tables.create_missing()
+    return tables
+
+
+@pytest.fixture
+def iceberg(tmp_path) -> Iterator[IcebergTables]:
+    opened = open_iceberg(tmp_path / "a home with späces")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["memory", "iceberg"])
+def tables(request) -> TableStore:
+    return MemoryTables() if request.param == "memory" else request.getfixturevalue("iceberg")
+
+
+def place(offset: int, partition: str = "spool:/night") -> SourcePosition:
+    return SourcePosition(partition, offset)
+
+
+def delivery(offset: int, partition: str = "spool:/night", **columns) -> dict:
+    return {"source_partition": partition, "source_offset": offset, "frame_id": f"f{offset}", **columns}
+
+
+def offsets(tables: TableStore, **scan) -> list[int]:
+    return sorted(tables.scan("deliveries", **scan).column("source_offset").to_pylist())
+
+
+def test_rows_come_back_as_they_were_written(tables):
+    row = {
+        "frame_id": "f1", "name": "a 'night' \"é\" 🔭\n.fits", "obs_time": datetime(1955, 3, 1, 2, 3, 4, 567890),
+        "night": date(1955, 2, 28), "instrument": "../cam/\x00 %2F", "exposure_s": 0.1, "zone": 2**40,
+        "zones": [3, 1, 2], "header": [("B", "2"), ("A", None)], "notes": [], "width": 7,
+    }  # fmt: skip
+    snapshot = tables.append("frames", [row], [place(3)])
+    (found,) = tables.scan("frames").to_pylist()
+    assert {key: found[key] for key in row} == row
+    assert found["ra"] is None
+    assert tables.snapshot_id("frames") == snapshot
+
+
+def test_every_table_is_there_and_empty(tables):
+    for definition in TABLES:
+        assert tables.scan(definition.name).num_rows == 0
+        assert tables.snapshot_id(definition.name) is None
+        assert tables.scan(definition.name).column_names == [f.name for f in definition.schema.fields]
+
+
+def test_nothing_to_write_writes_nothing(tables):
+    assert tables.append("frames", []) is None
+    assert tables.delete("frames", {"frame_id": ["f1"]}) == 0
+    assert tables.snapshot_id("frames") is None
+
+
+def test_positions_add_up_and_are_those_of_one_table_alone(tables):
+    tables.append("deliveries", [delivery(0), delivery(1)], [place(0), place(1)])
+    tables.append("deliveries", [delivery(5)], [place(5)])
+    tables.append("deliveries", [], [place(7, "spool:/other")])
+    held = tables.positions("deliveries")
+    assert [n for n in range(9) if held.holds(place(n))] == [0, 1, 5]
+    assert [n for n in range(9) if held.holds(place(n, "spool:/other"))] == [7]
+    assert not tables.positions("frames").holds(place(0))
+
+
+def test_positions_outlive_deleting_and_rewriting(tables):
+    tables.append("deliveries", [delivery(n) for n in range(4)], [place(n) for n in range(4)])
+    assert tables.delete("deliveries", {"source_offset": [0, 1, 99]}) == 2
+    tables.rewrite("deliveries", {"source_offset": [2]}, tables.scan("deliveries", where={"source_offset": [2]}))
+    tables.rewrite("deliveries", {}, tables.scan("deliveries"))
+    assert offsets(tables) == [2, 3]
+    held = tables.positions("deliveries")
+    assert [n for n in range(9) if held.holds(place(n))] == [0, 1, 2, 3]
+    assert tables.delete("deliveries", {"source_offset": [2, 3]}) == 2
+    assert tables.positions("deliveries").holds(place(2))
+
+
+def test_a_rewrite_replaces_what_matches_and_leaves_the_rest(tables):
+    tables.append("deliveries", [delivery(n, name="old") for n in range(3)])
+    changed = pa.Table.from_pylist(
+        [delivery(1, name="new")], schema=tables.scan("deliveries", where={"source_offset": [1]}).schema
+    )
+    tables.rewrite("deliveries", {"source_offset": [1]}, changed)
+    rows = sorted(tables.scan("deliveries", ["source_offset", "name"]).to_pylist(), key=lambda r: r["source_offset"])
+    assert [(r["source_offset"], r["name"]) for r in rows] == [(0, "old"), (1, "new"), (2, "old")]
+
+
+def test_a_scan_finds_the_rows_whose_columns_have_these_values(tables):
+    rows = [delivery(n, name=f"n{n % 3}", outcome="new" if n % 2 else "duplicate") for n in range(12)]
+    tables.append("deliveries", rows)
+    assert offsets(tables, where={"name": ["n1"], "outcome": ["new"]}) == [1, 7]
+    assert offsets(tables, where={"name": ["n1", "n2", "n1"]}) == [1, 2, 4, 5, 7, 8, 10, 11]
+    assert offsets(tables, where={"name": []}) == []
+    assert offsets(tables, where={"name": ["nobody"]}) == []
+    assert tables.scan("deliveries", ["name", "source_offset"], where={"source_offset": [3]}).to_pylist() == [
+        {"name": "n0", "source_offset": 3}
+    ]
+
+
+def test_a_scan_takes_dates_thousands_of_values_and_hostile_text(tables):
+    night = date(2024, 1, 2)
+    hostile = ["' or 1=1 --", '"', "%", "\\", "é", "a\x00b", "", "null"]
+    tables.append("verdicts", [{"verdict_id": f"v{i}", "frame_id": t, "night": night} for i, t in enumerate(hostile)])
+    tables.append("verdicts", [{"verdict_id": "w", "frame_id": "w", "night": date(2024, 1, 3)}])
+    assert tables.scan("verdicts", where={"night": [night]}).num_rows == len(hostile)
+    for text in hostile:
+        assert tables.scan("verdicts", ["frame_id"], where={"frame_id": [text]}).to_pylist() == [{"frame_id": text}]
+    many = [f"x{i}" for i in range(5000)]
+    assert tables.scan("verdicts", where={"frame_id": [*many, "w"]}).column("verdict_id").to_pylist() == ["w"]
+
+
+def test_an_old_snapshot_shows_the_table_as_it_was(tables):
+    first = tables.append("deliveries", [delivery(0)])
+    second = tables.append("deliveries", [delivery(1)])
+    tables.delete("deliveries", {"source_offset": [0]})
+    assert (offsets(tables, as_of=first), offsets(tables, as_of=second), offsets(tables)) == ([0], [0, 1], [1])
+    assert offsets(tables, as_of=second, where={"source_offset": [0]}) == [0]
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("frames", {"frame_id": "f1", "exposure_s": "sixty"}),
+        ("frames", {"frame_id": None}),
+        ("frames", {"name": "no id"}),
+        ("frames", {"frame_id": "f1", "width": 2**40}),
+        ("frames", {"frame_id": "f1", "zone": 2**70}),
+        ("frames", {"frame_id": "f1", "zones": "7"}),
+        ("frames", {"frame_id": "f1", "obs_time": "yesterday"}),
+        ("frames", {"frame_id": 7}),
+        ("frames", {"frame_id": "f1", "no_such_column": 1}),
+        ("verdicts", {"verdict_id": "v", "frame_id": "f", "neighbours": [{"frame_id": 1, "distance": "near"}]}),
+        ("no_such_table", {"frame_id": "f1"}),
+    ],
+)
+def test_a_row_that_does_not_fit_is_refused_and_nothing_is_committed(tables, table, row):
+    good = {"frame_id": "f0", "verdict_id": "v0"} if table == "verdicts" else {"frame_id": "f0"}
+    with pytest.raises(StoreError):
+        tables.append(table, [good, row], [place(0)])
+    if table != "no_such_table":
+        assert tables.snapshot_id(table) is None
+        assert not tables.positions(table).holds(place(0))
+
+
+def test_reading_a_table_that_is_not_there_is_told(tables):
+    with pytest.raises(StoreError, match="no_such_table"):
+        tables.scan("no_such_table")
+
+
+def test_iceberg_positions_outlive_commits_of_others_and_expiry(iceberg):
+    iceberg.append("deliveries", [delivery(0)], [place(0)])
+    raw = iceberg.raw("deliveries")
+    data = pa.Table.from_pylist([delivery(50)], schema=raw.schema().as_arrow())
+    raw.append(data)
+    assert iceberg.positions("deliveries").holds(place(0))
+    iceberg.append("deliveries", [delivery(1)], [place(1)])
+    iceberg.raw("deliveries").delete("source_offset = 50")
+    assert expire_before(iceberg.raw("deliveries"), datetime(2100, 1, 1), frozenset()) > 0
+    held = iceberg.positions("deliveries")
+    assert [n for n in range(9) if held.holds(place(n))] == [0, 1]
+    assert offsets(iceberg) == [0, 1]
+
+
+def test_iceberg_stays_inside_its_home_and_opens_again(tmp_path):
+    home = tmp_path / "my höme #1 100%"
+    first = open_iceberg(home)
+    first.append("deliveries", [delivery(0)], [place(0)])
+    first.close()
+    again = open_iceberg(home)
+    assert offsets(again) == [0]
+    assert again.positions("deliveries").holds(place(0))
+    assert again.compare_schema() == []
+    again.close()
+    assert [path.name for path in tmp_path.iterdir()] == [home.name]
+
+
+def test_iceberg_compares_its_schema_with_what_is_defined(iceberg):
+    with iceberg._catalog.load_table(f"{NAMESPACE}.frames").update_schema() as update:
+        update.delete_column("notes")
+    assert iceberg.compare_schema() == ["table frames lacks column notes"]
+
+
+def write_many(home: Path, writer: int, commits: int) -> None:
+    tables = open_iceberg(home)
+    partition = f"spool:/{writer}"
+    for number in range(commits):
+        tables.append("deliveries", [delivery(number, partition)], [place(number, partition)])
+    tables.close()
+
+
+def test_three_processes_that_write_at_once_lose_nothing(tmp_path):
+    # The home is new: creating the tables is part of the race.
+    writers = [children.start(write_many, tmp_path, number, 6) for number in range(3)]
+    assert [children.finish(writer) for writer in writers] == [0, 0, 0]
+    tables = open_iceberg(tmp_path)
+    rows = tables.scan("deliveries", ["source_partition", "source_offset"]).to_pylist()
+    written = sorted((row["source_partition"], row["source_offset"]) for row in rows)
+    assert written == [(f"spool:/{writer}", number) for writer in range(3) for number in range(6)]
+    held = tables.positions("deliveries")
+    assert all(held.holds(place(number, partition)) for partition, number in written)
+    assert held.count() == 18
+    tables.close()
