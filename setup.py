@@ -1,8 +1,8 @@
-"""Puts the top-level sql/ directory into the package as pipeline/sql; everything else stands in pyproject.toml."""
+"""Puts the top-level sql/ and deploy/ into the packages as pipeline/sql and flows/deploy; the rest: pyproject.toml."""
 
 from setuptools import find_namespace_packages, setup
 
 setup(
-    packages=[*find_namespace_packages(include=["pipeline*", "flows*"]), "pipeline.sql"],
-    package_dir={"pipeline.sql": "sql"},
+    packages=[*find_namespace_packages(include=["pipeline*", "flows*"]), "pipeline.sql", "flows.deploy"],
+    package_dir={"pipeline.sql": "sql", "flows.deploy": "deploy"},
 )

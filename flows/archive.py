@@ -1,8 +1,36 @@
-"""Placeholder until the service is there."""
+"""Move what grew old out of the way, and tidy the tables."""
 
-from prefect import flow
+from __future__ import annotations
+
+from prefect import State, flow
+from prefect.states import Failed
+
+from flows.artifacts import count_problems, list_problems, summarise_archive, tell_archive
+from flows.forms import ArchiveOptions
+from flows.publish import conclude, publish_lines, track_steps
+from flows.tasks import check_archive, tidy_home
+from pipeline.settings import load_settings
+
+_OPTIONS = ArchiveOptions()
+_STEPS = ("originals", "compact", "expire", "orphans", "checksums")
 
 
 @flow(name="archive")
-def archive() -> None:
-    """None."""
+def archive(options: ArchiveOptions = _OPTIONS) -> State[None]:
+    """Archive old originals, merge small files, expire snapshots, remove orphans; nothing unproved is deleted.
+
+    Args:
+        options: What counts as old, and whether anything is changed.
+    """
+    settings = load_settings()
+    if options.older_than_days is not None:
+        chosen = settings.archive.model_copy(update={"after_days": options.older_than_days})
+        settings = settings.model_copy(update={"archive": chosen})
+    tell = track_steps("archive", _STEPS)
+    steps = tidy_home(settings, tell, dry_run=options.dry_run)
+    steps.append(check_archive(settings, tell, options.sample))
+    message = summarise_archive(steps)
+    publish_lines("archive", tell_archive(steps), steps, message)
+    if count_problems(steps):
+        return Failed(message=f"{message} {list_problems(steps)[0]}")
+    return conclude(message)

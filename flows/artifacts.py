@@ -14,6 +14,13 @@ Line = Mapping[str, Any]
 MOST_ROWS = 200
 _MOST_TOLD = 5
 _ORDER = ("anomaly", "unreadable", "no_reference", "not_searched", "reference", "normal")
+_COUNTED = {
+    "originals": ("moved", "bytes"),
+    "compact": ("files_before", "files_after"),
+    "expire": ("expired",),
+    "orphans": ("files",),
+    "checksums": ("checked",),
+}
 _MEANING = {
     "anomaly": "flagged: odder than the false-alarm budget allows",
     "unreadable": "not a frame that can be read: in quarantine, with the reason",
@@ -62,7 +69,8 @@ def tabulate_checks(checks: Sequence[Line]) -> list[dict[str, Any]]:
 
 def tabulate_lines(lines: Sequence[Line], most: int = MOST_ROWS) -> list[dict[str, Any]]:
     """Lines as the command prints them with `--json`, numbers shortened, at most `most`."""
-    return [{key: show(value) for key, value in line.items()} for line in lines[:most]]
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    return [{key: _cell(show(line.get(key))) for key in columns} for line in lines[:most]]
 
 
 def tell_reports(title: str, reports: Sequence[Line], checks: Sequence[Line] | None = None) -> str:
@@ -106,11 +114,36 @@ def tell_audit(lines: Sequence[Line]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def tell_lines(title: str, lines: Sequence[Line]) -> str:
-    """A heading and each line as a list of its entries."""
-    parts = [f"# {title}"]
-    parts += ["\n".join(f"- **{escape(key)}**: {escape(show(value))}" for key, value in line.items()) for line in lines]
+def tell_archive(steps: Sequence[Line]) -> str:
+    """What housekeeping did, or would do, and what is wrong."""
+    dry = any(step.get("dry_run") for step in steps)
+    parts = ["# Archive" + (" (dry run: nothing was changed)" if dry else ""), summarise_archive(steps)]
+    parts += [f"- {escape(problem)}" for problem in list_problems(steps)]
     return "\n\n".join(parts) + "\n"
+
+
+def summarise_archive(steps: Sequence[Line]) -> str:
+    """One sentence, also the message of the run's final state."""
+    total = Counter[str]()
+    for step in steps:
+        for key in _COUNTED.get(step["step"], ()):
+            total[f"{step['step']} {key}"] += step[key]
+    return (
+        f"{total['originals moved']} originals archived ({total['originals bytes'] / 2**20:.1f} MiB), "
+        f"{total['compact files_before'] - total['compact files_after']} small files merged away, "
+        f"{total['expire expired']} snapshots expired, {total['orphans files']} orphaned files removed, "
+        f"{total['checksums checked']} checksums compared, {count_problems(steps)} problems."
+    )
+
+
+def list_problems(steps: Sequence[Line]) -> list[str]:
+    """What a person must look at, some of it where there is much."""
+    return [text for step in steps if step.get("problems") for text in step["examples"]]
+
+
+def count_problems(steps: Sequence[Line]) -> int:
+    """How much a person must look at."""
+    return sum(step.get("problems", 0) for step in steps)
 
 
 def summarise_reports(reports: Sequence[Line]) -> str:
@@ -166,15 +199,20 @@ def _report_row(report: Line) -> dict[str, Any]:
     detections = report.get("detections") or []
     place = f"x {detections[0]['x']:.0f}, y {detections[0]['y']:.0f}" if detections else ""
     return {
-        "frame": report["name"],
+        "frame": _cell(report["name"]),
         "status": report["status"],
         "p-value": show(report.get("p_value")),
         "sigma": show(report.get("sigma")),
-        "distance": show(report.get("distance")),
-        "nearest reference": nearest[0]["name"] if nearest else "",
         "strongest place": place,
-        "reason": report.get("reason") or "",
+        "nearest reference": _cell(nearest[0]["name"]) if nearest else "",
+        "distance": show(report.get("distance")),
+        "reason": _cell(report.get("reason") or ""),
     }
+
+
+def _cell(text: object) -> str:
+    """Text from a frame in a table: the UI makes links of what is written as links."""
+    return " ".join(str(text).split()).replace("](", "] (")
 
 
 def _tell_frame(report: Line) -> str:

@@ -38,7 +38,7 @@ class SpoolFolder(_Form):
     @property
     def label(self) -> str:
         """How a run over it is named."""
-        return f"spool {Path(self.spool).name}"
+        return f"{Path(self.spool).name}/"
 
 
 class FileList(_Form):
@@ -99,8 +99,12 @@ class ArchiveOptions(_Form):
     ] = False
     older_than_days: Annotated[
         float | None,
-        Field(ge=0, title="Older than, days", description="Move originals older than this; empty: the setting's."),
+        Field(ge=0, title="Older than, days", description="Move originals older than this; none: as the settings say."),
     ] = None
+    sample: Annotated[
+        int,
+        Field(ge=0, title="Checksums to compare", description="So many archived originals, other ones every day."),
+    ] = 1000
 
 
 class VerifyOptions(_Form):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 from uuid import UUID
@@ -34,6 +34,21 @@ def track(key: str, batches: Sequence[Sequence[Path]]) -> Iterator[tuple[int, Se
         update_progress_artifact(artifact, progress=100.0 * done / total if total else 100.0, description=text)
 
 
+def track_steps(key: str, steps: Sequence[str]) -> Callable[[str, int, int], None]:
+    """A function to call with (step, done, total): a progress artifact follows, a hundred times at most."""
+    artifact = cast("UUID", create_progress_artifact(0.0, key=f"{key}-progress", description="starting"))
+    reached = 0
+
+    def tell(step: str, done: int, total: int) -> None:
+        nonlocal reached
+        share = (steps.index(step) + (done / total if total else 1.0)) / len(steps)
+        if int(100 * share) > reached:
+            reached = int(100 * share)
+            update_progress_artifact(artifact, progress=float(reached), description=f"{step}: {done} of {total}")
+
+    return tell
+
+
 def publish_reports(key: str, title: str, reports: Sequence[Line], checks: Sequence[Line] | None = None) -> None:
     """The table of verdicts, flagged first, and the story of the run."""
     create_markdown_artifact(
@@ -54,10 +69,10 @@ def publish_checks(checks: Sequence[Line], *, repaired: bool) -> None:
     )
 
 
-def publish_lines(key: str, story: str, lines: Sequence[Line]) -> None:
+def publish_lines(key: str, story: str, lines: Sequence[Line], description: str) -> None:
     """Lines as a command prints them, and what they mean."""
     create_markdown_artifact(story, key=f"{key}-summary", description="What this run found")
-    create_table_artifact(artifacts.tabulate_lines(lines), key=f"{key}-lines", description=f"{len(lines)} lines")
+    create_table_artifact(artifacts.tabulate_lines(lines), key=f"{key}-lines", description=description)
 
 
 def publish_picture(name: str, png: bytes) -> None:

@@ -42,5 +42,6 @@ def audit() -> State[None]:
     """Compare every reference with the others of its cell, worst first."""
     with open_lake(load_settings()) as lake:
         lines = audit_lake(lake)
-    publish_lines("audit", tell_audit(lines), lines)
-    return conclude(f"{len(lines)} references compared.")
+    message = f"{len(lines)} references compared."
+    publish_lines("audit", tell_audit(lines), lines, message)
+    return conclude(message)

@@ -13,13 +13,17 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.tasks import Task, exponential_backoff
 
+from pipeline.clock import now_utc
 from pipeline.errors import TransientError
+from pipeline.run.archive import Progress, verify_checksums
 from pipeline.run.lake import Lake
 from pipeline.run.reference import audit_references
 from pipeline.run.repair import repair_lake
 from pipeline.run.report import Report
 from pipeline.run.sweep import Sweep, draw_frame
 from pipeline.run.verify import Check, verify_lake
+from pipeline.settings import Settings
+from pipeline.wiring import archive_home, open_originals
 
 Line = dict[str, Any]
 
@@ -79,6 +83,19 @@ def mend_lake(lake: Lake, checks: Sequence[Check]) -> list[Check]:
 def audit_lake(lake: Lake) -> list[Line]:
     """Leave-one-out, worst first."""
     return audit_references(lake)
+
+
+@task(**_again("archive, compact, expire, remove orphans"))
+def tidy_home(settings: Settings, tell: Progress, *, dry_run: bool) -> list[Line]:
+    """Housekeeping, in its order; may be stopped anywhere and run again."""
+    return [step.to_json() for step in archive_home(settings, dry_run=dry_run, on_progress=tell)]
+
+
+@task(**_again("compare {sample} checksums in the archive"))
+def check_archive(settings: Settings, tell: Progress, sample: int) -> Line:
+    """Read archived originals again."""
+    archive = open_originals(settings).archive
+    return verify_checksums(archive, sample=sample, now=now_utc(), on_progress=tell).to_json()
 
 
 @task(**_again("draw {name}"))

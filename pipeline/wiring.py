@@ -127,7 +127,7 @@ def open_vectors(settings: Settings) -> VectorStore:
     # Commands that only read tables must not wait for the vector client to load.
     from pipeline.store.vectors_milvus import open_lite  # noqa: PLC0415
 
-    return open_lite(settings.home / "vectors.db")
+    return open_lite(settings.home / "vectors.db", settings.search.reference_set)
 
 
 def open_originals(settings: Settings) -> TieredOriginals:

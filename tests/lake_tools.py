@@ -22,7 +22,7 @@ from pipeline.run.lake import KillSwitch, Lake
 from pipeline.run.report import Report
 from pipeline.run.verify import Check, verify_lake
 from pipeline.settings import Settings
-from pipeline.simulate import Anomaly, plan_night, render_exposure, to_fits_bytes
+from pipeline.simulate import plan_night, render_exposure, to_fits_bytes
 from pipeline.simulate.night import ExposurePlan
 from pipeline.wiring import open_lake
 
@@ -144,4 +144,3 @@ def read_lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-__all__ = ["Anomaly", "ExposurePlan"]

@@ -37,7 +37,7 @@ def ingest(
     Parameters
     ----------
     paths
-        Files, directories (walked) or glob patterns; also .gz, .bz2 and .fz.
+        Files, directories (walked; texts that lie beside frames are left alone) or patterns; also .gz, .bz2 and .fz.
     embedding
         Judge under this embedding; by default the best that the references allow.
     again

@@ -100,7 +100,7 @@ def archive(
 ) -> int:
     """Move old originals to the archive, merge small table files, forget old snapshots, remove orphaned files.
 
-    Every copy is proved by its checksum before anything is deleted. Stop it whenever you like and run it again.
+    Exit code 1 if a copy is not sound; it is named and left where it is. Every copy is proved by its checksum before anything is deleted. Stop it whenever you like and run it again.
 
     Parameters
     ----------
@@ -116,16 +116,17 @@ def archive(
     with show_progress("archive", None) as advance:
         steps = archive_home(settings, dry_run=dry_run, on_progress=lambda step, _done, _total: advance(step))
     lines = [step.to_json() for step in steps]
+    code = EXIT_DIFFERENCE if any(line.get("problems") for line in lines) else 0
     if common.json:
         for line in lines:
             print_json(line)
-        return 0
+        return code
     for line in lines:
         words = ", ".join(
             f"{key} {show(value)}" for key, value in line.items() if key != "step" and value not in ([], "")
         )
         print_answer(str(line["step"]), words)
-    return 0
+    return code
 
 
 def doctor(*, common: Common = COMMON) -> int:

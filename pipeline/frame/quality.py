@@ -71,7 +71,7 @@ class _Sky:
         if not known.any():
             self.step, sample, known = 1, pixels, valid
         values = sample[known]
-        self.background = float(np.median(values))
+        self.background = find_middle(values)
         self.level: Image | None = None
         if self.step > 1 or min(pixels.shape) >= _SMALLEST:
             self.level = _map_sky(sample, known, self.background)
@@ -102,7 +102,7 @@ def _map_sky(sample: Image, known: Mask, background: float) -> Image | None:
 def _measure_spread(spread: Image, *, coarse: bool) -> float:
     """Give a robust sigma: by the median of deviations, or by clipping where over half of the values are one number."""
     if not coarse:
-        noise = _MAD_TO_SIGMA * float(np.median(np.abs(spread - np.median(spread))))
+        noise = _MAD_TO_SIGMA * find_middle(np.abs(spread - np.float32(find_middle(spread))))
         if noise > 0:
             return noise
     kept = spread.astype(np.float64)
@@ -125,6 +125,13 @@ def _find_saturated(pixels: Image, valid: Mask, saturation: float | None, sky: _
     if np.count_nonzero(at_ceiling if whole else at_ceiling & valid) < CEILING_COUNT:
         return math.inf, 0.0
     return level, _count(at_ceiling, valid)
+
+
+def find_middle(values: NDArray[np.floating]) -> float:
+    """Median of finite values, at least one; the checks of `np.median` take seven times as long as the work."""
+    half = values.size // 2
+    ordered = np.partition(values, (half - 1, half) if values.size > 1 else 0)
+    return float(ordered[half]) if values.size % 2 else (float(ordered[half - 1]) + float(ordered[half])) / 2
 
 
 def _count(marked: Mask, valid: Mask) -> float:
@@ -155,4 +162,4 @@ def _measure_fwhm(found: Stars, ceiling: float) -> float | None:
     whole = ~found.cut & (found.peak < ceiling)
     size = 2 * np.sqrt(math.log(2) * found.spread[whole])
     size = size[np.isfinite(size)]
-    return float(np.median(size)) if size.size else None
+    return find_middle(size) if size.size else None

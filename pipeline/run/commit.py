@@ -59,9 +59,10 @@ class Committer:
         verdicts += self._report_unreadable(batch)
         self._append_frames(batch, readable)
         self._append_quarantine(batch)
-        resumed = [i.landed.frame_id for i in batch.working() if i.resumed]
-        self._append_missing("detections", found, batch, "verdict_id", resumed)
-        self._append_missing("verdicts", verdicts, batch, "verdict_id", resumed)
+        # Judged again against the same references, a frame gets the verdict it has.
+        doubtful = _known_ids(batch)
+        self._append_missing("detections", found, batch, "verdict_id", doubtful)
+        self._append_missing("verdicts", verdicts, batch, "verdict_id", doubtful)
         self._deliver(batch)
 
     def commit_references(self, batch: Batch, embedding: Embedding, references: ReferenceSet) -> ReferenceSet:
@@ -76,7 +77,7 @@ class Committer:
         self._lake.vectors.put_references(spec_of(embedding), [_entity(item, embedding) for item in usable])
         self._judge.forget()
         self._append_frames(batch, readable)
-        verdicts = self._report_unreadable(batch)
+        verdicts = self._report_unreadable(batch) + self._refuse_unusable(readable, embedding, references)
         self._append_quarantine(batch)
         self._append_missing("verdicts", verdicts, batch, "frame_id", [v["frame_id"] for v in verdicts])
         self._enter(usable, embedding)
@@ -110,6 +111,17 @@ class Committer:
         self._lake.vectors.flush()
         return readable
 
+    def _refuse_unusable(self, readable: Sequence[Item], embedding: Embedding, references: ReferenceSet) -> list[Row]:
+        """Verdicts of frames that no vector can be made of: as references they would have no word said of them."""
+        unusable = [(i.raw, i.result) for i in readable if isinstance(i.result, Prepared) and not i.result.vectors]
+        judged = self._judge.judge_batch([prepared for _, prepared in unusable], [embedding])
+        now = self._lake.clock()
+        return [
+            verdict_row(raw, one, references, self._lake.rules, now)
+            for (raw, _), one in zip(unusable, judged, strict=True)
+            if raw is not None
+        ]
+
     def _append_frames(self, batch: Batch, readable: Sequence[Item]) -> None:
         now = self._lake.clock()
         rows = [
@@ -117,8 +129,7 @@ class Committer:
             for item in readable
             if item.raw is not None and isinstance(item.result, Prepared)
         ]
-        known = [i.landed.frame_id for i in readable if i.standing is not Standing.FRESH or i.resumed]
-        self._append_missing("frames", rows, batch, "frame_id", known)
+        self._append_missing("frames", rows, batch, "frame_id", _known_ids(batch))
 
     def _append_quarantine(self, batch: Batch) -> None:
         now = self._lake.clock()
@@ -127,7 +138,7 @@ class Committer:
             for item in batch.working()
             if item.raw is not None and isinstance(item.result, Unreadable)
         ]
-        open_now = self._open_quarantine([i.landed.frame_id for i in batch.working() if i.resumed])
+        open_now = self._open_quarantine(_known_ids(batch))
         rows = [row for row in rows if row["frame_id"] not in open_now]
         rows += [
             quarantine_row(item.raw, "", "decoded on a further attempt", "redriven", now)
@@ -246,6 +257,11 @@ def _entity(item: Item, embedding: Embedding) -> VectorEntity:
 
 def _is_prepared(item: Item) -> bool:
     return isinstance(item.result, Prepared)
+
+
+def _known_ids(batch: Batch) -> list[str]:
+    """Contents that may have rows already."""
+    return [i.landed.frame_id for i in batch.working() if i.standing is not Standing.FRESH or i.resumed]
 
 
 def _positions(batch: Batch) -> list[SourcePosition]:

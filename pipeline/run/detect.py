@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +28,9 @@ _CACHED_CELLS = 16
 _CACHED_VECTORS = 4_096
 
 
+Keep = Callable[[VectorSpec, Sequence[str]], list[str]]
+
+
 @dataclass(slots=True)
 class Cell:
     """The references that share a prefilter: how many, how far apart, and their vectors as far as they were needed."""
@@ -48,11 +51,15 @@ class Judged:
 
 
 class Judge:
-    """Judges batches; cells are calibrated once and kept until the reference set changes."""
+    """Judges batches; cells are calibrated once and kept until the reference set changes.
 
-    def __init__(self, vectors: ReferenceVectors, rules: JudgeRules) -> None:
+    `keep` is asked which of the references that the store holds in a cell belong to the set, and drops the others.
+    """
+
+    def __init__(self, vectors: ReferenceVectors, rules: JudgeRules, keep: Keep | None = None) -> None:
         self._vectors = vectors
         self._rules = rules
+        self._keep = keep
         self._cells: dict[tuple[str, Prefilter], Cell] = {}
 
     def forget(self) -> None:
@@ -123,6 +130,8 @@ class Judge:
 
     def _calibrate(self, spec: VectorSpec, prefilter: Prefilter) -> Cell:
         ids = self._vectors.members(spec, prefilter, _MOST_MEMBERS)
+        if self._keep is not None:
+            ids = self._keep(spec, ids)
         if len(ids) < self._rules.min_references:
             return Cell(len(ids), None)
         sample = pick_sample(ids, _CALIBRATION_SAMPLE)

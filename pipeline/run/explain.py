@@ -73,11 +73,13 @@ def replay_verdict(lake: Lake, verdict: dict[str, Any]) -> Replay:
     prefilter = from_json(verdict["prefilter"])
     rules = replace(
         lake.rules,
+        reference_set=verdict["reference_set"],
         budget=verdict["budget"],
         min_references=int(dict(verdict["models"])["min_references"]),
         neighbours=max(1, len(verdict["neighbours"])),
     )
-    members = load_references(lake, as_of=verdict["reference_snapshot_id"]).ids(embedding.name)
+    snapshot = verdict["reference_snapshot_id"]
+    members = load_references(replace(lake, rules=rules), as_of=snapshot).ids(embedding.name) if snapshot else []
     vectors = ReplayVectors(lake, spec_of(embedding), members)
     judged = Judge(vectors, rules).judge_under(prepared, embedding, prefilter)
     return _compare(verdict, judged)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.embed.types import Embedding
-from pipeline.ports import RawFrame
+from pipeline.ports import RawFrame, VectorSpec
 from pipeline.run.batch import Batch, IngestRequest, Item, Purpose, Standing
 from pipeline.run.commit import Committer
 from pipeline.run.detect import Judge
@@ -24,6 +24,7 @@ from pipeline.run.references import ReferenceSet, load_references
 from pipeline.run.report import Report
 from pipeline.run.stored import load_reports, load_verdicts
 from pipeline.run.workers import WorkerPool
+from pipeline.source.spool import show_path
 
 
 class Ingestor:
@@ -36,7 +37,7 @@ class Ingestor:
         self._known = load_known(lake)
         self._references: ReferenceSet = load_references(lake)
         self._embeddings = self._choose_embeddings()
-        self._judge = Judge(lake.vectors, lake.rules)
+        self._judge = Judge(lake.vectors, lake.rules, self._keep_members)
         self._committer = Committer(lake, request, self._judge, self._switch)
         held = lake.tables.positions("deliveries")
         self._pending = {_key(raw): raw for raw in lake.source.pending(held)}
@@ -58,14 +59,15 @@ class Ingestor:
         Batches overlap by one: while one is judged and committed, the workers decode the next.
         """
         started: deque[Batch] = deque()
-        asked = {str(path.absolute()) for path in paths}
-        left_behind = [raw for raw in self._pending.values() if str(raw.path) not in asked]
-        if left_behind:
+        if left_behind := self._find_left_behind({show_path(path.absolute()) for path in paths}):
             started.append(self._resume(left_behind))
         for group in split_batches(paths, batch or self._lake.batch):
             started.append(self._start(group))
             if len(started) > 1:
                 yield from self._finish(started.popleft())
+        # Asked for by a name that has another content by now.
+        if left_behind := self._find_left_behind(set()):
+            started.append(self._resume(left_behind))
         while started:
             yield from self._finish(started.popleft())
 
@@ -95,6 +97,20 @@ class Ingestor:
         self._submit(batch)
         return batch
 
+    def _find_left_behind(self, asked: set[str]) -> list[RawFrame]:
+        """What an interrupted run numbered and nobody asks for now."""
+        # Frames that a killed `ingest` left are no references because references are added next.
+        if self._request.purpose is Purpose.REFERENCE:
+            return []
+        return [raw for raw in self._pending.values() if str(raw.path) not in asked]
+
+    def _keep_members(self, spec: VectorSpec, frame_ids: Sequence[str]) -> list[str]:
+        """Of these references the members; an interrupted change of the set may have left others searchable."""
+        members = set(self._references.ids(spec.name))
+        if strangers := [i for i in frame_ids if i not in members]:
+            self._lake.vectors.drop_references(spec, strangers)
+        return [i for i in frame_ids if i in members]
+
     def _resume(self, left_behind: Sequence[RawFrame]) -> Batch:
         landed: list[Landed | NotLanded] = []
         for raw in left_behind:
@@ -117,7 +133,7 @@ class Ingestor:
             if isinstance(file, NotLanded):
                 yield file
                 continue
-            resumed = (str(file.path.absolute()), file.frame_id) in self._pending
+            resumed = self._pending.pop((str(file.path.absolute()), file.frame_id), None) is not None
             if file.frame_id not in self._known:
                 standing = Standing.FRESH
             elif file.frame_id in settled:

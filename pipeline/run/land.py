@@ -11,9 +11,11 @@ from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.ports import OriginalStore
+from pipeline.source.spool import show_path
 from pipeline.store.originals import hash_file
 
 _READERS = 2
+_TEXTS = frozenset({".csv", ".htm", ".html", ".json", ".log", ".md", ".toml", ".txt", ".xml", ".yaml", ".yml"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +45,20 @@ def land_files(paths: Sequence[Path], originals: OriginalStore, max_bytes: int) 
     """Keep a copy of each file by content, two at a time; a file over the size limit is hashed but not copied."""
 
     def land(path: Path) -> Landed | NotLanded:
+        # A name may be any bytes; what is kept and shown of it is text.
+        shown = Path(show_path(path))
         try:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
-                return NotLanded(path, f"{path} is not a regular file")
+                return NotLanded(shown, f"{shown} is not a regular file")
             if status.st_size > max_bytes:
-                return Landed(path, hash_file(path), status.st_size, path)
+                return Landed(shown, hash_file(path), status.st_size, path)
             frame_id, size, place = originals.put(path)
-        except UsageError as error:
-            return NotLanded(path, str(error))
+        except UsageError:
+            return NotLanded(shown, f"cannot read {shown}")
         except OSError as error:
-            return NotLanded(path, f"cannot read {path}: {error.strerror}")
-        return Landed(path, frame_id, size, place)
+            return NotLanded(shown, f"cannot read {shown}: {error.strerror}")
+        return Landed(shown, frame_id, size, place)
 
     with ThreadPoolExecutor(_READERS) as readers:
         return list(readers.map(land, paths))
@@ -63,6 +67,8 @@ def land_files(paths: Sequence[Path], originals: OriginalStore, max_bytes: int) 
 def expand_paths(arguments: Iterable[str]) -> list[Path]:
     """Files named by paths, directories (walked, in name order) and glob patterns, in the order given.
 
+    In a walked directory hidden files and the texts that lie beside frames (lists, logs, notes) are left alone.
+
     Raises:
         UsageError: an argument names nothing.
     """
@@ -70,7 +76,7 @@ def expand_paths(arguments: Iterable[str]) -> list[Path]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path)))
+            matches = sorted(p for p in path.rglob("*") if p.is_file() and _may_be_frame(p.relative_to(path)))
         elif path.exists():
             matches = [path]
         else:
@@ -90,5 +96,5 @@ def split_batches(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:
         yield group
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _may_be_frame(path: Path) -> bool:
+    return path.suffix.lower() not in _TEXTS and not any(part.startswith(".") for part in path.parts)

@@ -24,6 +24,8 @@ def prepare_frame(path: Path, name: str, frame_id: str, plan: PreparePlan) -> Pr
         return Unreadable(error.code, error.reason)
     except NothingToEmbedError as error:
         return Prepared(row, {}, str(error))
+    except FileNotFoundError:
+        return Unreadable("bytes_gone", "its bytes are neither where they were delivered nor kept; deliver it again")
     except MemoryError:
         return Unreadable("too_large", "decoding it took more memory than the worker limit allows")
     return Prepared(row, vectors)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pyarrow as pa
 
 from pipeline.embed.types import Embedding
-from pipeline.ports import VectorEntity
-from pipeline.run.batch import IngestRequest
+from pipeline.ports import SourcePosition, VectorEntity
+from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.ingest import Ingestor
 from pipeline.run.lake import Lake, spec_of
 from pipeline.run.prepared import Prepared
 from pipeline.run.references import load_references
-from pipeline.run.rows import entity_of
+from pipeline.run.rows import delivery_row, entity_of
 from pipeline.run.verify import Check, verify_lake
 
 _KEYS = {
@@ -32,6 +32,7 @@ def repair_lake(lake: Lake, checks: Sequence[Check]) -> list[Check]:
     """
     wrong = {check.name: check for check in checks if not check.agrees}
     if any(check.repair == "ingest" for check in wrong.values()):
+        _restore_deliveries(lake)
         with Ingestor(lake, IngestRequest()) as ingestor:
             for _ in ingestor.ingest([]):
                 pass
@@ -42,6 +43,29 @@ def repair_lake(lake: Lake, checks: Sequence[Check]) -> list[Check]:
         lake.tables.delete("detections", {"verdict_id": list(strays.differences)})
     _repair_vectors(lake, wrong)
     return verify_lake(lake)
+
+
+def _restore_deliveries(lake: Lake) -> None:
+    """Write the rows of messages that were delivered, as the positions say, and whose row is gone."""
+    held, columns = lake.tables.positions("deliveries"), ["source_partition", "source_offset"]
+    there = {SourcePosition(*row.values()) for row in lake.tables.scan("deliveries", columns).to_pylist()}
+    lost = [raw for raw in lake.source.messages() if held.holds(raw.position) and raw.position not in there]
+    if not lost:
+        return
+    first: dict[SourcePosition, str] = {}
+    for table, outcome in (("quarantine", "quarantined"), ("frames", "new")):
+        for row in lake.tables.scan(table, columns, where={"frame_id": [raw.frame_id for raw in lost]}).to_pylist():
+            first.setdefault(SourcePosition(*row.values()), outcome)
+    members = {m.frame_id for m in load_references(lake).members}
+    rows = [
+        delivery_row(
+            raw,
+            first.get(raw.position, "duplicate"),
+            str(Purpose.REFERENCE if raw.frame_id in members else Purpose.INGEST),
+        )
+        for raw in lost
+    ]
+    lake.tables.append("deliveries", rows, [raw.position for raw in lost])
 
 
 def _drop_doubled(lake: Lake, table: str, keys: tuple[str, ...]) -> None:

@@ -53,10 +53,8 @@ def list_verdicts(
         UsageError: the status or the night cannot be understood.
     """
     where: dict[str, list[Any]] = {}
-    if status is not None:
-        if status not in set(Status):
-            raise UsageError(f"{status!r} is no status; choose one of {', '.join(Status)}")
-        where["status"] = [status]
+    if status is not None and status not in set(Status):
+        raise UsageError(f"{status!r} is no status; choose one of {', '.join(Status)}")
     if night is not None:
         try:
             where["night"] = [date.fromisoformat(night)]
@@ -65,6 +63,8 @@ def list_verdicts(
     newest: dict[tuple[str, str], Row] = {}
     for row in sorted(tables.scan("verdicts", where=where).to_pylist(), key=lambda r: r["judged_at"]):
         newest[row["frame_id"], row["embedding"] or ""] = row
-    rows = sorted(newest.values(), key=lambda r: (r["p_value"] is None, r["p_value"], r["name"]))[:limit]
+    # Only now: an older verdict of this status may have been overruled.
+    chosen = [row for row in newest.values() if status in (None, row["status"])]
+    rows = sorted(chosen, key=lambda r: (r["p_value"] is None, r["p_value"], r["name"]))[:limit]
     detections = load_detections(tables, [r["verdict_id"] for r in rows if r["status"] == "anomaly"])
     return [report_of(r["name"], r, detections.get(r["verdict_id"], [])) for r in rows]

@@ -5,6 +5,8 @@ A worker that dies or runs over takes only its own frame with it; the frame is t
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import multiprocessing
 import resource
 from collections.abc import Callable
@@ -17,11 +19,14 @@ from typing import Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from pipeline.errors import TransientError
 from pipeline.ports import RawFrame
 from pipeline.run.prepared import Prepared, PreparePlan, Unreadable
 
 # Restarting a worker now and then bounds what a leak in a C library can hold.
 _FRAMES_PER_WORKER = 2_000
+# From malloc.h of glibc; other C libraries lack `mallopt`, and then nothing is set.
+_MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 64 * 2**20
 _PRELOADED = ["pipeline.run.prepare", "astropy.io.fits", "astropy.wcs", "astropy_healpix", "scipy.ndimage", "sep"]
 
 
@@ -43,7 +48,7 @@ class WorkerPool:
         self._pool = ProcessPool(
             max_workers=workers,
             max_tasks=_FRAMES_PER_WORKER,
-            initializer=_limit_memory,
+            initializer=_prepare_worker,
             initargs=(plan.limits.memory_bytes,),
             context=context,
         )
@@ -82,6 +87,23 @@ def _wait(future: Future[Prepared | Unreadable], seconds: float) -> Prepared | U
         return Unreadable("worker_died", f"the process decoding it died (exit code {error.exitcode})")
     except MemoryError:
         return Unreadable("too_large", "decoding it took more memory than the worker limit allows")
+    except OSError as error:
+        raise TransientError(f"a worker process cannot read the kept copy of a frame: {error}") from error
+    except Exception as error:  # noqa: BLE001 - a fault of ours on one frame must not stop every run that meets it
+        return Unreadable("fault", f"a fault in oddframe: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
+def _prepare_worker(memory_limit: int) -> None:
+    _limit_memory(memory_limit)
+    _keep_buffers()
+
+
+def _keep_buffers() -> None:
+    """Let malloc keep what a frame's arrays took: given back, every page is faulted in anew for the next frame."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MALLOC_MMAP_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_MALLOC_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _limit_memory(limit: int) -> None:

@@ -20,16 +20,17 @@ LONGEST_TEXT = 512
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_TEXT_FIELDS = frozenset({"id", "frame_id", "instrument", "filter", "label"})
+_TEXT_FIELDS = frozenset({"id", "frame_id", "reference_set", "instrument", "filter", "label"})
 _NUMBER_FIELDS = frozenset({"zone", "exposure_s", "obs_time", "score"})
 
 
-def build_filter(prefilter: Prefilter) -> str:
-    """The expression of a prefilter; every literal is JSON, every field name is ours."""
+def build_filter(prefilter: Prefilter, reference_set: str) -> str:
+    """The expression of a prefilter in one reference set; every literal is quoted, every field name is ours."""
     low = UNKNOWN_NUMBER if prefilter.exposure_min is None else prefilter.exposure_min
     high = UNKNOWN_NUMBER if prefilter.exposure_max is None else prefilter.exposure_max
     parts = [
         "is_reference == true",
+        equals("reference_set", fit_text(reference_set)),
         equals("instrument", fit_text(prefilter.instrument)),
         equals("filter", fit_text(prefilter.filter)),
         one_of("zone", list(prefilter.zones) or [UNKNOWN_ZONE]),

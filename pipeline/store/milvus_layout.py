@@ -17,7 +17,7 @@ COLLECTION_PREFIX = "oddframe_"
 FRAMES_PARTITION = "frames"
 # Milvus allows 1,024 partitions of a collection; cells share this many by hash, so any number of cells fits.
 _REFERENCE_BUCKETS = 128
-REFERENCE_SUFFIX = "/reference"
+_REFERENCE_MARK = "/reference/"
 
 
 def name_collection(spec: VectorSpec) -> str:
@@ -25,9 +25,25 @@ def name_collection(spec: VectorSpec) -> str:
     return COLLECTION_PREFIX + re.sub(r"\W", "_", spec.key)
 
 
-def name_reference(frame_id: str) -> str:
-    """Primary key of a frame's entity as a reference."""
-    return frame_id + REFERENCE_SUFFIX
+def name_reference(frame_id: str, reference_set: str) -> str:
+    """Primary key of a frame's entity as a reference of one set."""
+    return frame_id + _mark_of(reference_set)
+
+
+def read_reference(key: str, reference_set: str) -> str | None:
+    """Frame id of a key of the set's references; None where it is no such key."""
+    mark = _mark_of(reference_set)
+    return key.removesuffix(mark) if key.endswith(mark) else None
+
+
+def is_frame(key: str) -> bool:
+    """Whether a key is a frame's own, not that of a reference of any set."""
+    return _REFERENCE_MARK not in key
+
+
+def _mark_of(reference_set: str) -> str:
+    # A name may be any text, a key is short.
+    return _REFERENCE_MARK + hashlib.sha256(reference_set.encode()).hexdigest()[:16]
 
 
 def name_partition(instrument: str | None, filter_band: str | None, zone: int | None) -> str:
@@ -43,6 +59,7 @@ def create_collection(client: MilvusClient, spec: VectorSpec) -> None:
     schema.add_field("frame_id", DataType.VARCHAR, max_length=64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=spec.dimension)
     schema.add_field("is_reference", DataType.BOOL)
+    schema.add_field("reference_set", DataType.VARCHAR, max_length=LONGEST_TEXT)
     schema.add_field("instrument", DataType.VARCHAR, max_length=LONGEST_TEXT)
     schema.add_field("filter", DataType.VARCHAR, max_length=LONGEST_TEXT)
     schema.add_field("zone", DataType.INT64)
@@ -57,8 +74,8 @@ def create_collection(client: MilvusClient, spec: VectorSpec) -> None:
     client.create_collection(name_collection(spec), schema=schema, index_params=index)
 
 
-def to_row(spec: VectorSpec, entity: VectorEntity, *, reference: bool) -> dict[str, Any]:
-    """The entity as Milvus keeps it.
+def to_row(spec: VectorSpec, entity: VectorEntity, reference_set: str | None = None) -> dict[str, Any]:
+    """The entity as Milvus keeps it, as a frame or as a reference of a set.
 
     Raises:
         StoreError: the vector is not of the spec's length, or holds NaN or infinity, which Milvus Lite would accept.
@@ -70,10 +87,11 @@ def to_row(spec: VectorSpec, entity: VectorEntity, *, reference: bool) -> dict[s
     if not np.isfinite(entity.vector).all():
         raise StoreError(f"the vector of frame {entity.frame_id} holds values that are not finite numbers")
     return {
-        "id": name_reference(entity.frame_id) if reference else entity.frame_id,
+        "id": entity.frame_id if reference_set is None else name_reference(entity.frame_id, reference_set),
         "frame_id": entity.frame_id,
         "vector": np.ascontiguousarray(entity.vector, dtype=np.float32),
-        "is_reference": reference,
+        "is_reference": reference_set is not None,
+        "reference_set": fit_text(reference_set),
         "instrument": fit_text(entity.instrument),
         "filter": fit_text(entity.filter),
         "zone": UNKNOWN_ZONE if entity.zone is None else entity.zone,

@@ -24,8 +24,8 @@ class LocalOriginals:
         self._root = root
         self._made: set[Path] = set()
 
-    def put(self, source: Path) -> tuple[str, int, Path]:
-        """Copy a file in, if its content is not there yet.
+    def put(self, source: Path, elsewhere: LocalOriginals | None = None) -> tuple[str, int, Path]:
+        """Copy a file in, if its content is neither here nor elsewhere yet.
 
         Returns:
             sha256 (hex), size in bytes, path of the copy.
@@ -40,6 +40,9 @@ class LocalOriginals:
             raise UsageError(f"cannot read {source}: {error.strerror}") from error
         frame_id = hashlib.sha256(payload).hexdigest()
         place = self._place(frame_id)
+        kept = elsewhere.locate(frame_id) if elsewhere else None
+        if kept is not None and not place.exists():
+            return frame_id, len(payload), kept
         if not place.exists():
             self._write(place, payload)
         return frame_id, len(payload), place
@@ -128,8 +131,7 @@ class TieredOriginals:
 
     def put(self, source: Path) -> tuple[str, int, Path]:
         """Keep a copy in the hot store, unless the archive has this content already."""
-        frame_id, size, place = self.hot.put(source)
-        return frame_id, size, place
+        return self.hot.put(source, self.archive)
 
     def locate(self, frame_id: str) -> Path | None:
         """Wherever the bytes are."""

@@ -18,7 +18,7 @@ from pipeline.errors import StoreError, UsageError
 from pipeline.store.schema import TABLES, TableDefinition
 from pipeline.store.sql_catalog import SqlCatalog, read_comments
 from pipeline.store.sql_functions import MACROS
-from pipeline.store.sql_parameters import Value, type_placeholders
+from pipeline.store.sql_parameters import Value, check_free_values, type_placeholders
 from pipeline.store.sql_rows import SqlColumn, SqlResult
 from pipeline.store.sql_statement import (
     TOO_DEEP,
@@ -104,14 +104,15 @@ class DuckDbSql:
     def _answer(
         self, statement: exp.Query, parameters: Mapping[str, Value], limit: int | None, as_of: int | None
     ) -> SqlResult:
-        typed = type_placeholders(statement, parameters)
+        values = check_free_values(parameters)
+        typed = type_placeholders(statement, values)
         translated = translate(self._catalog.expand(typed, self._schema), self._schema)
         end = monotonic() + self._seconds
         tables = {
             name: _to_milliseconds(self._scan(name, columns, as_of)) for name, columns in translated.columns.items()
         }
         with self._open(tables) as connection, self._explain_errors(translated):
-            bound = {name: value for name, value in parameters.items() if value is not None}
+            bound = {name: value for name, value in values.items() if value is not None}
             return _run(connection, translated.text, bound, limit, end - monotonic())
 
     def _describe(self, name: str, limit: int | None) -> SqlResult:

@@ -104,8 +104,8 @@ def _sum(node: exp.Expr) -> exp.Expr:
 
 
 def _percentile(node: exp.Expr) -> exp.Expr:
-    if node.args.get("weight"):
-        raise UsageError("approx_percentile with weights is refused: the embedded tables cannot answer it alike")
+    if node.args.get("weight") or node.args.get("accuracy"):
+        raise UsageError("approx_percentile with a weight or accuracy is refused: give a column and a share")
     wanted = node.args["quantile"]
     if isinstance(wanted, exp.Array):
         shares: exp.Expr = exp.Array(expressions=[_share(part) for part in wanted.expressions])

@@ -84,6 +84,15 @@ def names_in(tree: exp.Expr) -> frozenset[str]:
     return frozenset(node.name for node in tree.find_all(exp.Placeholder))
 
 
+def check_free_values(given: Mapping[str, object]) -> dict[str, Value]:
+    """The values of a statement that declares no types: each by its Python type, times cut to milliseconds.
+
+    Raises:
+        UsageError: one is of a type that no engine binds, or out of its range.
+    """
+    return {name: _check_value(name, value) for name, value in given.items()}
+
+
 def type_placeholders(tree: Tree, values: Mapping[str, Value]) -> Tree:
     """A copy whose placeholders carry the type of their value, for an engine that binds them itself."""
     return _replace(tree, values, lambda node, value: exp.cast(node.copy(), _engine_type(value)))
@@ -103,9 +112,9 @@ def _replace(tree: Tree, values: Mapping[str, Value], make: Callable[[exp.Expr, 
         raise UsageError(f"parameter :{name} has no value{suggest(name, values)}")
     for name in sorted(values.keys() - names):
         raise UsageError(f"the statement has no parameter :{name}{suggest(name, names)}")
-    bound = tree.copy()
+    bound, checked = tree.copy(), check_free_values(values)
     for node in list(bound.find_all(exp.Placeholder)):
-        value = _check_value(node.name, values[node.name])
+        value = checked[node.name]
         node.replace(exp.null() if value is None else make(node, value))
     return bound
 

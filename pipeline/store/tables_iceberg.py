@@ -20,6 +20,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, In
 from pyiceberg.table import Table
+from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError
@@ -31,6 +32,9 @@ _COMMIT_ATTEMPTS = 10
 _TABLE_PROPERTIES = {
     # Its own retry would repeat the positions read before another writer's commit and so lose that writer's.
     "commit.retry.num-retries": "0",
+    # No path with a header's text in it: an instrument of 300 letters makes no directory.
+    "write.object-storage.enabled": "true",
+    "write.object-storage.partitioned-paths": "false",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
     "write.parquet.compression-codec": "zstd",
@@ -43,7 +47,9 @@ def open_sqlite_catalog(database: Path, warehouse: Path) -> Catalog:
     warehouse.mkdir(parents=True, exist_ok=True)
     # A path, not a URI: pyiceberg would take the %20 of a URI for part of the directory's name.
     place = str(warehouse.absolute())
-    return SqlCatalog(NAMESPACE, uri=f"sqlite:///{database}?timeout=30", warehouse=place, init_catalog_tables="true")
+    # Built, not pasted: a question mark in the path would end it there.
+    uri = URL.create("sqlite", database=str(database), query={"timeout": "30"}).render_as_string()
+    return SqlCatalog(NAMESPACE, uri=uri, warehouse=place, init_catalog_tables="true")
 
 
 class IcebergTables:
@@ -80,11 +86,7 @@ class IcebergTables:
         """
         if not rows and not positions:
             return None
-        try:
-            data = pa.Table.from_pylist(list(rows), schema=self._arrow_schema(table))
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise StoreError(f"a row does not fit table {table}: {error}") from error
-        return self._commit(table, data, positions)
+        return self._commit(table, _to_arrow(table, rows, self._arrow_schema(table)), positions)
 
     def scan(
         self,
@@ -185,20 +187,6 @@ class IcebergTables:
         return self._arrow[table]
 
 
-def expire_before(table: Table, moment: datetime, keep: frozenset[int]) -> int:
-    """Forget snapshots older than a moment (naive UTC) unless kept or current; returns how many.
-
-    The data files stay until the orphan sweep: expiry is metadata only.
-    """
-    limit = int(moment.replace(tzinfo=UTC).timestamp() * 1000)
-    current = table.current_snapshot()
-    protected = keep | ({current.snapshot_id} if current else set())
-    old = [s.snapshot_id for s in table.snapshots() if s.timestamp_ms < limit and s.snapshot_id not in protected]
-    if old:
-        table.maintenance.expire_snapshots().by_ids(old).commit()
-    return len(old)
-
-
 @contextmanager
 def name_conflicts(table: str) -> Iterator[None]:
     """Tell a commit that another writer beat from a catalogue or disk that did not answer.
@@ -213,6 +201,20 @@ def name_conflicts(table: str) -> Iterator[None]:
         raise CommitConflictError(f"table {table}: another writer committed first ({error})") from error
     except (OSError, OperationalError) as error:
         raise TransientError(f"table {table}: cannot commit: {error}") from error
+
+
+def _to_arrow(table: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    # Arrow drops columns it does not know without a word.
+    if stray := {key for row in rows for key in row}.difference(schema.names):
+        raise StoreError(f"a row does not fit table {table}: it has no column {', '.join(sorted(stray))}")
+    try:
+        data = pa.Table.from_pylist(list(rows), schema=schema)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        raise StoreError(f"a row does not fit table {table}: {error}") from error
+    for field in schema:
+        if not field.nullable and data.column(field.name).null_count:
+            raise StoreError(f"a row does not fit table {table}: its {field.name} is null")
+    return data
 
 
 def _any_of(where: Mapping[str, Sequence[Any]] | None) -> BooleanExpression:

@@ -2,7 +2,8 @@
 
 One collection per spec. Every frame is one entity in partition `frames`; a reference is one more entity, in the
 partition its prefilter cell hashes to, so a search touches only partitions that can hold an answer and nothing is ever
-moved between partitions. FLAT index: exact under any filter.
+moved between partitions. A store is opened for one reference set and sees the references of no other. FLAT index: exact
+under any filter.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from pipeline.store.matrix import Cell, search_matrix
 from pipeline.store.milvus_layout import (
     COLLECTION_PREFIX,
     FRAMES_PARTITION,
-    REFERENCE_SUFFIX,
     create_collection,
+    is_frame,
     name_collection,
     name_partition,
     name_reference,
+    read_reference,
     to_row,
 )
 
@@ -42,11 +44,13 @@ _IDS_PER_CALL = 1_000
 # searched by Milvus alone, in groups whose (queries, rows, dimension) array stays under the same bound.
 _MATRIX_VALUES = 64 * 2**20
 _BULK_QUERIES = 4
+_FRAME_ID_LENGTH = 64
+DEFAULT_SET = "default"
 # Squares of unit vectors that differ by less are the same to float32.
 _LEAST_SQUARE = 1e-6
 
 
-def open_lite(path: Path) -> MilvusVectors:
+def open_lite(path: Path, reference_set: str = DEFAULT_SET) -> MilvusVectors:
     """Milvus Lite in a directory; one process at a time.
 
     Raises:
@@ -63,7 +67,7 @@ def open_lite(path: Path) -> MilvusVectors:
             raise LockedError(f"{path} is open in another oddframe process; stop it first") from error
         raise StoreError(f"cannot open the vector store {path}: {_first_line(error)}") from error
     # The client leaves its server, and with it the lock on the directory, to the end of the process.
-    store = MilvusVectors(client, lambda: server_manager_instance.release_server(str(path)))
+    store = MilvusVectors(client, reference_set, lambda: server_manager_instance.release_server(str(path)))
     store.settle()
     return store
 
@@ -71,8 +75,11 @@ def open_lite(path: Path) -> MilvusVectors:
 class MilvusVectors:
     """The vector store behind a pymilvus client."""
 
-    def __init__(self, client: MilvusClient, release: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, client: MilvusClient, reference_set: str = DEFAULT_SET, release: Callable[[], None] = lambda: None
+    ) -> None:
         self._client = client
+        self._reference_set = reference_set
         self._release = release
         self._partitions: dict[str, set[str]] = {}
         self._dirty: set[str] = set()
@@ -88,31 +95,35 @@ class MilvusVectors:
 
     def upsert(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
         """Keep one vector per frame id; the same id again replaces the earlier one."""
-        self._write(spec, [(FRAMES_PARTITION, to_row(spec, e, reference=False)) for e in entities])
+        self._write(spec, [(FRAMES_PARTITION, to_row(spec, e)) for e in entities])
 
     def put_references(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
         """Make frames searchable as references."""
         self._cells.clear()
         self._write(
-            spec, [(name_partition(e.instrument, e.filter, e.zone), to_row(spec, e, reference=True)) for e in entities]
+            spec,
+            [(name_partition(e.instrument, e.filter, e.zone), to_row(spec, e, self._reference_set)) for e in entities],
         )
         self.flush()
 
     def drop_references(self, spec: VectorSpec, frame_ids: Sequence[str]) -> None:
         """Take frames out of the searchable references."""
         self._cells.clear()
-        self._delete(spec, [name_reference(i) for i in frame_ids])
+        self._delete(spec, [name_reference(i, self._reference_set) for i in frame_ids])
 
     def delete(self, spec: VectorSpec, frame_ids: Sequence[str]) -> None:
         """Remove frames, as frames and as references."""
         self._cells.clear()
-        self._delete(spec, [*frame_ids, *(name_reference(i) for i in frame_ids)])
+        self._delete(spec, [*frame_ids, *(name_reference(i, self._reference_set) for i in frame_ids)])
 
     def search(
         self, spec: VectorSpec, queries: NDArray[np.float32], prefilter: Prefilter, k: int
     ) -> list[list[Candidate]]:
         """The k nearest references of each query; distances are the root of what Milvus answers."""
-        expression, partitions = build_filter(prefilter), self._reference_partitions(spec, prefilter)
+        expression, partitions = (
+            build_filter(prefilter, self._reference_set),
+            self._reference_partitions(spec, prefilter),
+        )
         if not partitions:
             return [[] for _ in queries]
         cell = self._fetch_cell(spec, expression, partitions) if len(queries) >= _BULK_QUERIES else None
@@ -143,7 +154,10 @@ class MilvusVectors:
 
     def members(self, spec: VectorSpec, prefilter: Prefilter, limit: int) -> list[str]:
         """Frame ids of the references that pass the prefilter, in id order."""
-        expression, partitions = build_filter(prefilter), self._reference_partitions(spec, prefilter)
+        expression, partitions = (
+            build_filter(prefilter, self._reference_set),
+            self._reference_partitions(spec, prefilter),
+        )
         if not partitions:
             return []
         cell = self._fetch_cell(spec, expression, partitions)
@@ -168,9 +182,9 @@ class MilvusVectors:
             return VectorCounts(frozenset(), frozenset())
         counts = Counter(row["id"] for row in self._rows(spec, 'id != ""', ["id"], None))
         return VectorCounts(
-            frames=frozenset(i for i in counts if not i.endswith(REFERENCE_SUFFIX)),
-            references=frozenset(i.removesuffix(REFERENCE_SUFFIX) for i in counts if i.endswith(REFERENCE_SUFFIX)),
-            doubled=frozenset(i.removesuffix(REFERENCE_SUFFIX) for i, n in counts.items() if n > 1),
+            frames=frozenset(i for i in counts if is_frame(i)),
+            references=frozenset(r for i in counts if (r := read_reference(i, self._reference_set)) is not None),
+            doubled=frozenset(i[:_FRAME_ID_LENGTH] for i, n in counts.items() if n > 1),
         )
 
     def specs(self) -> list[str]:

@@ -151,9 +151,9 @@ QUARANTINE = [
 ]
 
 
-def member(frame_id: str, name: str, embedding: str, action: str, moment: datetime, who: str = "ann") -> dict[str, Any]:
+def member(frame_id: str, name: str, embedding: str, action: str, moment: datetime) -> dict[str, Any]:
     return {"reference_set": "main", "frame_id": frame_id, "name": name, "embedding": embedding, "action": action,
-            "at": moment, "by": who, "why": f"{action} it"}  # fmt: skip
+            "at": moment, "by": "bob" if moment == at(11, 13) else "ann", "why": f"{action} it"}  # fmt: skip
 
 
 REFERENCE_MEMBERS = [
@@ -162,7 +162,7 @@ REFERENCE_MEMBERS = [
     member("f2", "a2", "pixels", "add", at(10, 22)),
     member("f1", "a1", "pixels", "remove", at(11, 12)),
     member("f2", "a2", "pixels", "remove", at(11, 12)),
-    member("f2", "a2", "pixels", "add", at(11, 13), "bob"),
+    member("f2", "a2", "pixels", "add", at(11, 13)),
     member("f5", "b5", "pixels", "add", at(11, 14)),
     member("f5", "b5", "pixels", "remove", at(11, 14)),  # at the same instant: doubtful, so out
 ]

@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.errors import StoreError
 from pipeline.ports import SourcePosition, TableStore
+from pipeline.store.maintenance_iceberg import IcebergMaintenance
 from pipeline.store.schema import NAMESPACE, TABLES
-from pipeline.store.tables_iceberg import IcebergTables, expire_before, open_sqlite_catalog
+from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog
 from tests import children
 from tests.fakes.tables import MemoryTables
 
@@ -176,7 +177,7 @@ def test_iceberg_positions_outlive_commits_of_others_and_expiry(iceberg):
     assert iceberg.positions("deliveries").holds(place(0))
     iceberg.append("deliveries", [delivery(1)], [place(1)])
     iceberg.raw("deliveries").delete("source_offset = 50")
-    assert expire_before(iceberg.raw("deliveries"), datetime(2100, 1, 1), frozenset()) > 0
+    assert IcebergMaintenance(iceberg).expire("deliveries", datetime(2100, 1, 1)).expired > 0
     held = iceberg.positions("deliveries")
     assert [n for n in range(9) if held.holds(place(n))] == [0, 1]
     assert offsets(iceberg) == [0, 1]

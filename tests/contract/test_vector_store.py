@@ -202,6 +202,20 @@ def test_two_specs_never_meet(store):
     assert {two.key, longer.key, other.key} <= set(store.specs())
 
 
+def test_two_reference_sets_never_meet(lite, spec):
+    other = MilvusVectors(lite._client, 'a set" or 1==1')
+    for one, number in ((lite, 1), (other, 2)):
+        one.upsert(spec, [entity(1), entity(2), entity(3)])
+        one.put_references(spec, [entity(number), entity(3)])
+    for one, number in ((lite, 1), (other, 2)):
+        assert {c.frame_id for c in ask(one, spec, unit(1))} == {name(number), name(3)}
+        assert one.contents(spec).references == {name(number), name(3)}
+        assert one.contents(spec).frames == {name(1), name(2), name(3)}
+        assert one.contents(spec).doubled == frozenset()
+    other.drop_references(spec, [name(1), name(2), name(3)])
+    assert lite.contents(spec).references == {name(1), name(3)}
+
+
 def test_the_same_id_again_replaces_the_earlier_one(store, spec):
     for vector in (unit(1), unit(0, 1)):
         store.upsert(spec, [entity(1, vector), entity(2)])

@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from pipeline.errors import LockedError, UsageError
@@ -101,10 +100,9 @@ def test_normal_frames_are_normal_and_the_odd_one_is_found_where_it_is_odd(lake,
     assert odd["status"] == "anomaly"
     assert 0 < odd["p_value"] <= 0.01
     assert odd["distance"] > max(report["distance"] for report in reports[:-1])
-    strongest = odd["detections"][0]
-    assert (strongest["x"], strongest["y"]) == pytest.approx((55.5, 35.5), abs=2)
-    assert strongest["ra"] is not None
-    assert strongest["dec"] is not None
+    # Unit length makes the stars of a frame with so much light look faint: they may be told as well.
+    (place,) = [d for d in odd["detections"][:3] if (d["x"], d["y"]) == pytest.approx((55.5, 35.5), abs=2)]
+    assert None not in (place["ra"], place["dec"])
     assert [n["distance"] for n in odd["nearest"]] == sorted(n["distance"] for n in odd["nearest"])
     assert {n["name"] for n in odd["nearest"]} <= {path.name for path in night["references"]}
     assert wrong(lake) == {}
@@ -568,6 +566,18 @@ def test_references_of_an_interrupted_ingest_are_never_made(lake, night):
     assert find_verdict(lake.tables, "odd.fits")["status"] == "anomaly"
 
 
+def test_references_that_the_log_does_not_know_are_never_searched(lake, night):
+    """A `reference add` that was killed between vectors and log must not change what is said of frames."""
+    (before,) = ingest(lake, night["odd"])
+    spec = spec_of(lake.embeddings[0])
+    vector = lake.vectors.fetch(spec, [before["frame_id"]])[before["frame_id"]]
+    like = VectorEntity(before["frame_id"], vector, "oddcam-1", "r", rows(lake, "frames")[0]["zone"], 60.0, None)
+    lake.vectors.put_references(spec, [like])
+    (again,) = ingest(lake, night["odd"], judge_again=True)
+    assert again == before
+    assert wrong(lake) == {}
+
+
 def test_an_interrupted_file_that_was_rewritten_since_is_not_lost(lake, night, tmp_path):
     path = tmp_path / "a.fits"
     shutil.copy(night["science"][0], path)
@@ -611,4 +621,3 @@ def test_hostile_header_text_stops_nothing(lake, night, tmp_path):
     assert set(statuses(reports)) <= {"no_reference", "unreadable"}
     assert statuses(reports)[:8] == ["no_reference"] * 8
     assert wrong(lake) == {}
-    assert pa.types.is_string(lake.tables.scan("frames", ["instrument"]).schema.field(0).type) or True
