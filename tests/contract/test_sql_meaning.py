@@ -12,8 +12,8 @@ from pipeline.store.sql_duckdb import DuckDbSql
 from pipeline.store.sql_rows import to_json
 from tests.contract.sql_world import RecordingScan
 
-FOUR = """
-    (VALUES (1, 1.5e0, 'a', CAST(NULL AS boolean)), (2, 2.5e0, 'b', NULL), (3, 4e0, 'b', NULL), (4, 8e0, 'c', NULL)) AS t (x, y, s, n)"""
+FOUR = """(VALUES (1, 1.5e0, 'a', CAST(NULL AS boolean)), (2, 2.5e0, 'b', NULL), (3, 4e0, 'b', NULL),
+    (4, 8e0, 'c', NULL)) AS t (x, y, s, n)"""
 
 
 @pytest.fixture(scope="module")
