@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import State, flow
 from prefect.states import Failed
 
-from flows.artifacts import count_problems, list_problems, summarise_archive, tell_archive
+from flows.artifacts import count_problems, list_problems, summarise_archive, tabulate_archive, tell_archive
 from flows.forms import ArchiveOptions
-from flows.publish import conclude, publish_lines, track_steps
+from flows.publish import conclude, publish_story, track_steps
 from flows.tasks import check_archive, tidy_home
 from pipeline.settings import load_settings
 
@@ -30,7 +30,7 @@ def archive(options: ArchiveOptions = _OPTIONS) -> State[None]:
     steps = tidy_home(settings, tell, dry_run=options.dry_run)
     steps.append(check_archive(settings, tell, options.sample))
     message = summarise_archive(steps)
-    publish_lines("archive", tell_archive(steps), steps, message)
+    publish_story("archive", tell_archive(steps), tabulate_archive(steps), message)
     if count_problems(steps):
         return Failed(message=f"{message} {list_problems(steps)[0]}")
     return conclude(message)

@@ -67,10 +67,20 @@ def tabulate_checks(checks: Sequence[Line]) -> list[dict[str, Any]]:
     ]
 
 
-def tabulate_lines(lines: Sequence[Line], most: int = MOST_ROWS) -> list[dict[str, Any]]:
-    """Lines as the command prints them with `--json`, numbers shortened, at most `most`."""
-    columns = list(dict.fromkeys(key for line in lines for key in line))
-    return [{key: _cell(show(line.get(key))) for key in columns} for line in lines[:most]]
+def tabulate_audit(lines: Sequence[Line], most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    """One row a reference, worst first, at most `most`."""
+    keys = ("name", "p_value", "distance", "embedding", "reason")
+    return [{key.replace("_", "-"): _cell(show(line.get(key))) for key in keys} for line in lines[:most]]
+
+
+def tabulate_archive(steps: Sequence[Line]) -> list[dict[str, Any]]:
+    """One row a step and table; what was done in words, as every step counts other things."""
+    rows: list[dict[str, Any]] = []
+    for step in steps:
+        told = {key: show(value) for key, value in step.items() if key not in ("step", "table", "dry_run", "examples")}
+        done = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in told.items())
+        rows.append({"step": step["step"], "table": step.get("table", ""), "done": done})
+    return rows
 
 
 def tell_reports(title: str, reports: Sequence[Line], checks: Sequence[Line] | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import State
@@ -69,10 +69,10 @@ def publish_checks(checks: Sequence[Line], *, repaired: bool) -> None:
     )
 
 
-def publish_lines(key: str, story: str, lines: Sequence[Line], description: str) -> None:
-    """Lines as a command prints them, and what they mean."""
+def publish_story(key: str, story: str, rows: list[dict[str, Any]], description: str) -> None:
+    """A story and the table it was told from."""
     create_markdown_artifact(story, key=f"{key}-summary", description="What this run found")
-    create_table_artifact(artifacts.tabulate_lines(lines), key=f"{key}-lines", description=description)
+    create_table_artifact(rows, key=f"{key}-table", description=description)
 
 
 def publish_picture(name: str, png: bytes) -> None:

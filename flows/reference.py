@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import State, flow
 
-from flows.artifacts import summarise_reports, tell_audit
+from flows.artifacts import summarise_reports, tabulate_audit, tell_audit
 from flows.forms import FileList, ReferenceOptions, embedding_name
-from flows.publish import conclude, publish_lines, publish_reports, track
+from flows.publish import conclude, publish_reports, publish_story, track
 from flows.tasks import audit_lake, ingest_batch
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.report import Report
@@ -43,5 +43,5 @@ def audit() -> State[None]:
     with open_lake(load_settings()) as lake:
         lines = audit_lake(lake)
     message = f"{len(lines)} references compared."
-    publish_lines("audit", tell_audit(lines), lines, message)
+    publish_story("audit", tell_audit(lines), tabulate_audit(lines), message)
     return conclude(message)

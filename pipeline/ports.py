@@ -62,7 +62,7 @@ class VectorSpec:
 
     Attributes:
         name: what users type, e.g. `pixels`.
-        version: changes whenever the numbers would, e.g. `1-64x64`.
+        version: changes whenever the numbers would, e.g. `1-32x32`.
         dimension: length of the vector.
     """
 
@@ -72,7 +72,7 @@ class VectorSpec:
 
     @property
     def key(self) -> str:
-        """Name and version as one word, e.g. `pixels@1-64x64`."""
+        """Name and version as one word, e.g. `pixels@1-32x32`."""
         return f"{self.name}@{self.version}"
 
 

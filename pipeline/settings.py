@@ -45,10 +45,7 @@ class SkySettings(_Section):
 class EmbedSettings(_Section):
     """What is flattened."""
 
-    pixels_shape: Annotated[tuple[int, int], Field(description="Rows and columns of the `pixels` grid")] = (
-        64,
-        64,
-    )
+    pixels_shape: Annotated[tuple[int, int], Field(description="Rows and columns of the `pixels` grid")] = (32, 32)
 
 
 class SearchSettings(_Section):

@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from pipeline.ports import RawFrame
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.ingest import Ingestor
 from pipeline.run.lake import KillSwitch, Lake
+from pipeline.run.prepare import prepare_frame
+from pipeline.run.prepared import PreparePlan
 from pipeline.run.report import Report
 from pipeline.run.verify import Check, verify_lake
+from pipeline.run.workers import PendingFrame
 from pipeline.settings import Settings
 from pipeline.simulate import plan_night, render_exposure, to_fits_bytes
 from pipeline.simulate.night import ExposurePlan
@@ -144,3 +148,15 @@ def read_lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+class InlinePool:
+    """Decodes in this process: for tests of the order of commits, which need no workers and start many processes."""
+
+    def __init__(self, plan: PreparePlan, workers: int) -> None:
+        self._plan = plan
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to stop."""
+
+    def submit(self, raw: RawFrame, place: Path) -> PendingFrame:
+        """Decode when it is waited for."""
+        return PendingFrame(raw, lambda: prepare_frame(place, raw.name, raw.frame_id, self._plan))

@@ -57,23 +57,14 @@ def serve(
             "DO_NOT_TRACK": "1",
         }
         with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-            server = Child("flows.server", [host, str(chosen)], environment, directory=state, log=state / "server.log")
-            stack.callback(_stop_in_peace, server)
-            remark(f"starting Prefect's server on {url} ...")
-            wait_for_health(f"{url}/api/health", _SECONDS_TO_START, check=server.check, tell=_Ticker())
-            (state / "url").write_text(url, encoding="utf-8")
-            # Prefect looks for flows in the current directory first: not where the operator happens to stand.
-            runner = Child("flows.serve", [], environment, directory=state)
-            stack.callback(_stop_in_peace, runner)
-            if not runner.read_line():
-                raise TransientError("the flows could not be registered; the lines above say why")
+            children = _start(stack, (host, chosen), url, environment, state)
             remark(f"oddframe's flows are served: open {url} (stop with Ctrl-C); frames are taken from {folder}")
             if common.json:
                 print_json({"url": url, "api": f"{url}/api", "home": str(settings.home), "spool": str(folder)})
             while True:
                 time.sleep(0.5)
-                server.check()
-                runner.check()
+                for child in children:
+                    child.check()
     remark("stopped")
     return 0
 
@@ -108,6 +99,24 @@ def deploy(*, spool: Path | None = None, common: Common = COMMON) -> int:
         print_json({"api": api, "pool": POOL, "home": str(settings.home)})
     remark(f"deployed to {api}; start a worker with: prefect worker start --pool {POOL}")
     return 0
+
+
+def _start(
+    stack: contextlib.ExitStack, place: tuple[str, int], url: str, environment: dict[str, str], state: Path
+) -> tuple[Child, Child]:
+    """The server, then what runs the flows; they are stopped the other way round, so that runs can still report."""
+    host, port = place
+    server = Child("flows.server", [host, str(port)], environment, directory=state, log=state / "server.log")
+    stack.callback(_stop_in_peace, server)
+    remark(f"starting Prefect's server on {url} ...")
+    wait_for_health(f"{url}/api/health", _SECONDS_TO_START, check=server.check, tell=_Ticker())
+    (state / "url").write_text(url, encoding="utf-8")
+    # Prefect looks for flows in the current directory first: not where the operator happens to stand.
+    runner = Child("flows.serve", [], environment, directory=state)
+    stack.callback(_stop_in_peace, runner)
+    if not runner.read_line():
+        raise TransientError("the flows could not be registered; the lines above say why")
+    return server, runner
 
 
 def _make_spool(settings: Settings, spool: Path | None) -> Path:

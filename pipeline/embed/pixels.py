@@ -17,8 +17,8 @@ _LEAST_COVER = 0.5
 class Pixels:
     """Block means on a fixed grid; cells outside the valid area carry the frame's median and so add no distance."""
 
-    rows: int = 64
-    columns: int = 64
+    rows: int = 32
+    columns: int = 32
     name: str = "pixels"
 
     @property

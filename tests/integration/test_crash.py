@@ -16,10 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.run import ingest as ingest_module
 from pipeline.run.lake import KillSwitch
 from pipeline.run.reference import list_references
 from tests import children
 from tests.lake_tools import (
+    InlinePool,
     add_references,
     command,
     ingest,
@@ -91,12 +93,20 @@ def die_at(step: str, times: int) -> Callable[[str], None]:
     return reach
 
 
+@pytest.fixture
+def inline(monkeypatch) -> None:
+    """Decode in this process."""
+    monkeypatch.setattr(ingest_module, "WorkerPool", InlinePool)
+
+
 def ingest_and_die(home: Path, paths: list[Path], step: str, times: int) -> None:
+    ingest_module.WorkerPool = InlinePool
     with lake_at(home) as lake:
         ingest(lake, paths, KillSwitch(die_at(step, times)), batch=4)
 
 
 def refer_and_die(home: Path, paths: list[Path], step: str, times: int) -> None:
+    ingest_module.WorkerPool = InlinePool
     with lake_at(home) as lake:
         add_references(lake, paths, KillSwitch(die_at(step, times)), batch=4)
 
@@ -121,7 +131,7 @@ def check_ingested(lake, paths: list[Path], references: int) -> None:
 
 # The second batch holds the odd frame and the broken one; the first dies while the second is being decoded.
 @pytest.mark.parametrize(("step", "times"), [*((step, 1) for step in STEPS), ("commit verdicts", 2), ("index", 2)])
-def test_an_ingest_that_dies_at_any_step_is_finished_by_the_next(home, night, step, times):
+def test_an_ingest_that_dies_at_any_step_is_finished_by_the_next(home, night, step, times, inline):
     paths = [*night[1][:3], *night[1][-2:], night[1][3]]
     assert children.run(ingest_and_die, home, paths, step, times) == -signal.SIGKILL
     with lake_at(home) as lake:
@@ -133,7 +143,7 @@ def test_an_ingest_that_dies_at_any_step_is_finished_by_the_next(home, night, st
         assert snapshots(lake) == before
 
 
-def test_dying_twice_at_different_steps_changes_nothing(home, night):
+def test_dying_twice_at_different_steps_changes_nothing(home, night, inline):
     paths = [*night[1][:3], *night[1][-2:]]
     for step in ("commit deliveries", "commit verdicts", "commit frames", "number"):
         assert children.run(ingest_and_die, home, paths, step, 1) in (-signal.SIGKILL, 0)
@@ -143,7 +153,7 @@ def test_dying_twice_at_different_steps_changes_nothing(home, night):
 
 
 @pytest.mark.parametrize("step", REFERENCE_STEPS)
-def test_a_reference_add_that_dies_at_any_step_is_finished_by_the_next(tmp_path, night, step):
+def test_a_reference_add_that_dies_at_any_step_is_finished_by_the_next(tmp_path, night, step, inline):
     home = tmp_path / "home"
     paths = [*night[0][:3], night[1][-1], night[0][3]]
     assert children.run(refer_and_die, home, paths, step, 1) == -signal.SIGKILL
@@ -157,7 +167,7 @@ def test_a_reference_add_that_dies_at_any_step_is_finished_by_the_next(tmp_path,
 
 
 @pytest.mark.parametrize("step", ["references", "commit frames", "commit reference_members", "commit deliveries"])
-def test_what_a_dead_reference_add_left_is_finished_by_an_ingest_and_verified(tmp_path, night, step):
+def test_what_a_dead_reference_add_left_is_finished_by_an_ingest_and_verified(tmp_path, night, step, inline):
     home = tmp_path / "home"
     assert children.run(refer_and_die, home, night[0][:4], step, 1) == -signal.SIGKILL
     with lake_at(home) as lake:
@@ -195,7 +205,7 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 
 def run_and_kill(home: Path, spool: Path, chance: random.Random) -> bool:
-    """Run `oddframe ingest`, and kill it some time after a line of its output or of its start; True if it ended first."""
+    """Run `oddframe ingest` and kill it some time after its start or a line of its output; True if it ended first."""
     process = subprocess.Popen(
         command("ingest", spool, "--json"), env=make_environment(home, ODDFRAME_BATCH__BULK_FRAMES="3"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

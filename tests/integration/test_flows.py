@@ -174,6 +174,19 @@ def test_a_second_server_of_the_same_home_is_refused(served):
     assert "Traceback" not in done.stderr
 
 
+def test_deploying_hands_all_flows_to_a_pool_of_one(served):
+    # Last before the end: from here on the deployments wait for a worker.
+    done = oddframe("flows", "deploy", "--json", home=served.home, PREFECT_API_URL=served.api)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pool"] == "oddframe"
+    pool = served.call("/work_pools/oddframe")
+    assert (pool["type"], pool["concurrency_limit"]) == ("process", 1)
+    deployed = served.call("/deployments/filter", {})
+    assert {d["work_pool_name"] for d in deployed} == {"oddframe"}
+    assert {json.dumps(d["pull_steps"]) for d in deployed} == {"[]"}
+    assert {d["job_variables"]["env"]["ODDFRAME_HOME"] for d in deployed} == {str(served.home)}
+
+
 def test_sigterm_leaves_no_process_behind(served):
     family = psutil.Process(served.process.pid).children(recursive=True)
     assert len(family) >= 2, "the server and the runner"

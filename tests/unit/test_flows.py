@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 import socket
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -17,24 +14,17 @@ from prefect.exceptions import ParameterBindError, ParameterTypeError
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.states import Failed
 
-from flows import artifacts, deployments, tasks
+from flows import deployments, tasks
 from flows.archive import archive
 from flows.forms import EmbeddingChoice, FileList, IngestOptions, SpoolFolder, embedding_name
 from flows.ingest import ingest
-from flows.publish import conclude
 from flows.reference import add_references
 from flows.verify import verify
 from pipeline.cli.children import choose_port, is_healthy
 from pipeline.embed.registry import known_embeddings
 from pipeline.errors import CommitConflictError, LockedError, StoreError, TransientError, UsageError
-from pipeline.run.verify import Check
 
 FLOWS = (ingest, add_references, archive, verify)
-
-
-def report(name: str, status: str, p_value: float | None = None, **more):
-    line = {"name": name, "frame_id": "ab" * 32, "status": status, "p_value": p_value, "sigma": None}
-    return {**line, "distance": None, "nearest": [], "detections": [], "reason": f"why {name}", **more}
 
 
 # Forms
@@ -113,7 +103,7 @@ def test_tasks_back_off_with_jitter_and_keep_nothing():
 
 
 def test_a_batch_task_ingests_its_batch():
-    sweep = SimpleNamespace(ingest=lambda paths: [report(path.name, "normal") for path in paths])
+    sweep = SimpleNamespace(ingest=lambda paths: [{"name": path.name} for path in paths])
     found = tasks.ingest_batch.fn(sweep, [Path("a.fits"), Path("b.fits")], 1, 3, 2)
     assert [line["name"] for line in found] == ["a.fits", "b.fits"]
 
@@ -132,119 +122,6 @@ def test_another_main_module_is_left_alone(monkeypatch):
     monkeypatch.setitem(tasks.sys.modules, "__main__", ours)
     tasks.spare_workers()
     assert ours.__spec__.name == "bench.run"
-
-
-# Artifacts
-
-
-REPORTS = [
-    report("normal.fits", "normal", 0.4),
-    report("odd.fits", "anomaly", 0.004),
-    report("broken.fits", "unreadable"),
-    report(
-        "odder.fits",
-        "anomaly",
-        1e-9,
-        nearest=[{"frame_id": "cd" * 32, "name": "ref.fits", "distance": 0.1}],
-        detections=[{"x": 114.2, "y": 80.7}],
-    ),
-]
-
-
-def test_flagged_frames_come_first_and_oddest_first():
-    rows = artifacts.tabulate_reports(REPORTS)
-    assert [row["frame"] for row in rows] == ["odder.fits", "odd.fits", "broken.fits", "normal.fits"]
-    assert rows[0]["p-value"] == "1e-09"
-    assert rows[0]["strongest place"] == "x 114, y 81"
-    assert rows[0]["nearest reference"] == "ref.fits"
-    assert rows[2]["p-value"] == ""
-    json.dumps(rows)
-
-
-def test_a_long_table_is_cut_and_says_so():
-    rows = artifacts.tabulate_reports([report(f"{i:04}.fits", "normal", 0.5) for i in range(300)], most=200)
-    assert len(rows) == 201
-    assert rows[-1]["frame"].startswith("100 more")
-    assert rows[-1].keys() == rows[0].keys()
-
-
-def test_the_story_counts_names_and_says_how_to_look_further():
-    story = artifacts.tell_reports("Ingest of night", REPORTS, [check("source").to_json()])
-    assert "4 frames: 2 anomaly, 1 unreadable, 1 normal." in story
-    assert "| anomaly | 2 |" in story
-    assert "`oddframe explain odder.fits --picture odd.png`" in story
-    assert story.index("odder") < story.index("**odd.fits**") < story.index("**broken.fits**")
-    assert "All 1 checks agree" in story
-
-
-def test_names_and_reasons_are_text_never_markup():
-    name = "<img src=x>|[a](http://b)`rm -rf`.fits"
-    line = report(name, "anomaly", 0.001, reason="*bold*\n# title")
-    story = artifacts.tell_reports("x", [line])
-    assert "<img" not in story
-    assert "[a](" not in story
-    assert "\n# title" not in story
-    assert not re.search(r"(?<!\\)\*bold", story)
-    # A name that is no plain word has no place in a command; its id has.
-    assert f"`oddframe explain {'ab' * 8} --picture" in story
-    assert "](" not in artifacts.tabulate_reports([line])[0]["frame"]
-
-
-def test_nothing_is_a_story_too():
-    assert "No frames." in artifacts.tell_reports("x", [])
-    assert artifacts.tabulate_reports([]) == []
-
-
-def check(name: str, *differences: str, repair: str = "") -> Check:
-    return Check(name, 5, 5 - len(differences), differences, repair)
-
-
-def test_a_verification_tells_what_differs_and_what_to_do():
-    lines = [check("source").to_json(), check("vectors", "ab`12", "cd34", repair="embed again").to_json()]
-    story = artifacts.tell_checks(lines, repaired=False)
-    assert "1 of 2 checks found differences: vectors (2)." in story
-    assert "`ab'12`, `cd34`" in story
-    assert "embed again" in story
-    assert "oddframe verify --repair" in story
-    assert [row["agrees"] for row in artifacts.tabulate_checks(lines)] == ["NO", "yes"]
-
-
-def test_a_difference_fails_the_run_and_is_named():
-    state = conclude("3 frames.", [check("frames: one row a content", "ab12").to_json()])
-    assert state.is_failed()
-    assert state.message == "3 frames. 1 of 1 checks found differences: frames: one row a content (1)."
-    assert conclude("3 frames.", [check("source").to_json()]).is_completed()
-    assert conclude("3 frames.").is_completed()
-
-
-def test_an_archive_run_is_summed_up():
-    steps = [
-        {"step": "originals", "moved": 3, "bytes": 2**21, "kept": 1, "problems": 1, "examples": ["x is *odd*"]},
-        {"step": "compact", "table": "frames", "files_before": 9, "files_after": 2},
-        {"step": "expire", "table": "frames", "expired": 4},
-        {"step": "orphans", "table": "frames", "files": 5},
-        {"step": "checksums", "checked": 7, "problems": 0, "examples": []},
-    ]
-    story = artifacts.tell_archive(steps)
-    assert "3 originals archived (2.0 MiB), 7 small files merged away, 4 snapshots expired, 5 orphaned" in story
-    assert "x is \\*odd\\*" in story
-    assert artifacts.count_problems(steps) == 1
-    table = artifacts.tabulate_lines(steps)
-    assert all(row.keys() == table[0].keys() for row in table), "the UI takes its columns from the first row"
-
-
-def test_an_audit_says_which_reference_to_look_at():
-    lines = [
-        {"name": "m31g.FITS", "frame_id": "ab" * 32, "p_value": 1e-4, "reason": "far: odd, look at it (flag at 0.1)"},
-        {"name": "m31a.FITS", "frame_id": "cd" * 32, "p_value": 0.5, "reason": "near: in line (flag at 0.1)"},
-    ]
-    assert "oddframe reference remove m31g.FITS" in artifacts.tell_audit(lines)
-    assert "None of them is odd." in artifacts.tell_audit(lines[1:])
-
-
-def test_a_picture_travels_in_its_link():
-    link = artifacts.embed_png(b"\x89PNG")
-    assert base64.b64decode(link.removeprefix("data:image/png;base64,")) == b"\x89PNG"
 
 
 # prefect.yaml
