@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ def open_lake(settings: Settings) -> Iterator[Lake]:
         tables = open_tables(settings)
         vectors = open_vectors(settings)
         source = SpoolSource(home / "spool.db")
+        # What is loaded by now stays: collecting it anew at every batch costs more than the batch.
+        gc.freeze()
         try:
             yield Lake(
                 tables=tables,

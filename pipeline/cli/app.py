@@ -56,6 +56,7 @@ app = App(
     help="A lakehouse image anomaly pipeline: frames in, verdicts out, every one of them replayable.",
     version="0.1.0",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # `run` has a sentence for it
 )
 for _name, (_place, _help) in _COMMANDS.items():
     app.command(_place, name=_name, help=_help)

@@ -7,7 +7,8 @@ holds is done, anything else is done again, and every step in between may be don
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -61,8 +62,10 @@ class Ingestor:
         started: deque[Batch] = deque()
         if left_behind := self._find_left_behind({show_path(path.absolute()) for path in paths}):
             started.append(self._resume(left_behind))
-        for group in split_batches(paths, batch or self._lake.batch):
-            started.append(self._start(group))
+        size = batch or self._lake.batch
+        # Small groups first: workers and stores are busy sooner.
+        for landed in self._land_ahead(split_batches(paths, size, max(1, size // 8))):
+            started.append(self._start(landed))
             if len(started) > 1:
                 yield from self._finish(started.popleft())
         # Asked for by a name that has another content by now.
@@ -89,8 +92,20 @@ class Ingestor:
         self._submit(batch)
         yield from self._finish(batch)
 
-    def _start(self, paths: Sequence[Path]) -> Batch:
-        landed = land_files(paths, self._lake.originals, self._lake.plan.limits.max_bytes)
+    def _land_ahead(self, groups: Iterable[Sequence[Path]]) -> Iterator[list[Landed | NotLanded]]:
+        """Land each group while the one before it is judged and committed."""
+        originals, limit = self._lake.originals, self._lake.plan.limits.max_bytes
+        with ThreadPoolExecutor(1) as reader:
+            ahead: Future[list[Landed | NotLanded]] | None = None
+            for group in groups:
+                following = reader.submit(land_files, group, originals, limit)
+                if ahead is not None:
+                    yield ahead.result()
+                ahead = following
+            if ahead is not None:
+                yield ahead.result()
+
+    def _start(self, landed: Sequence[Landed | NotLanded]) -> Batch:
         batch = Batch(list(self._sort_out(landed)))
         self._switch.reach("number")
         self._number(batch)

@@ -89,11 +89,13 @@ def expand_paths(arguments: Iterable[str]) -> list[Path]:
     return found
 
 
-def split_batches(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:
-    """Groups of at most `size` paths, in order."""
+def split_batches(paths: Iterable[Path], size: int, first: int | None = None) -> Iterator[list[Path]]:
+    """Groups of at most `size` paths, in order; from `first` on each is twice the one before, up to `size`."""
     iterator = iter(paths)
-    while group := list(islice(iterator, size)):
+    step = first or size
+    while group := list(islice(iterator, step)):
         yield group
+        step = min(size, 2 * step)
 
 
 def _may_be_frame(path: Path) -> bool:
