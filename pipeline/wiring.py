@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from pipeline.judge.eligibility import load_rules
 from pipeline.judge.prefilter import SearchRules
 from pipeline.ports import VectorStore
 from pipeline.run.lake import JudgeRules, Lake
+from pipeline.run.memory import keep_buffers, keep_modules
 from pipeline.run.prepared import PreparePlan
 from pipeline.settings import Settings
 from pipeline.source.spool import SpoolSource
@@ -45,8 +45,8 @@ def open_lake(settings: Settings) -> Iterator[Lake]:
         tables = open_tables(settings)
         vectors = open_vectors(settings)
         source = SpoolSource(home / "spool.db")
-        # What is loaded by now stays: collecting it anew at every batch costs more than the batch.
-        gc.freeze()
+        keep_buffers()
+        keep_modules()
         try:
             yield Lake(
                 tables=tables,

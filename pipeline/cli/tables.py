@@ -100,7 +100,8 @@ def archive(
 ) -> int:
     """Move old originals to the archive, merge small table files, forget old snapshots, remove orphaned files.
 
-    Exit code 1 if a copy is not sound; it is named and left where it is. Every copy is proved by its checksum before anything is deleted. Stop it whenever you like and run it again.
+    Every copy is proved by its checksum before anything is deleted; exit code 1 if one is not sound: it is named and
+    left where it is. Stop it whenever you like and run it again.
 
     Parameters
     ----------

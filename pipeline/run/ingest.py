@@ -7,8 +7,7 @@ holds is done, anything else is done again, and every step in between may be don
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +19,7 @@ from pipeline.run.batch import Batch, IngestRequest, Item, Purpose, Standing
 from pipeline.run.commit import Committer
 from pipeline.run.detect import Judge
 from pipeline.run.lake import KillSwitch, Lake, load_known
-from pipeline.run.land import Landed, NotLanded, land_files, split_batches
+from pipeline.run.land import Landed, NotLanded, split_batches
 from pipeline.run.references import ReferenceSet, load_references
 from pipeline.run.report import Report
 from pipeline.run.stored import load_reports, load_verdicts
@@ -93,17 +92,16 @@ class Ingestor:
         yield from self._finish(batch)
 
     def _land_ahead(self, groups: Iterable[Sequence[Path]]) -> Iterator[list[Landed | NotLanded]]:
-        """Land each group while the one before it is judged and committed."""
+        """Have each group landed by the workers while the one before it is judged and committed."""
         originals, limit = self._lake.originals, self._lake.plan.limits.max_bytes
-        with ThreadPoolExecutor(1) as reader:
-            ahead: Future[list[Landed | NotLanded]] | None = None
-            for group in groups:
-                following = reader.submit(land_files, group, originals, limit)
-                if ahead is not None:
-                    yield ahead.result()
-                ahead = following
+        ahead: Callable[[], list[Landed | NotLanded]] | None = None
+        for group in groups:
+            following = self._pool.land(group, originals, limit)
             if ahead is not None:
-                yield ahead.result()
+                yield ahead()
+            ahead = following
+        if ahead is not None:
+            yield ahead()
 
     def _start(self, landed: Sequence[Landed | NotLanded]) -> Batch:
         batch = Batch(list(self._sort_out(landed)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +13,6 @@ from pipeline.ports import OriginalStore
 from pipeline.source.spool import show_path
 from pipeline.store.originals import hash_file
 
-_READERS = 2
 _TEXTS = frozenset({".csv", ".htm", ".html", ".json", ".log", ".md", ".toml", ".txt", ".xml", ".yaml", ".yml"})
 
 
@@ -42,26 +40,29 @@ class NotLanded:
 
 
 def land_files(paths: Sequence[Path], originals: OriginalStore, max_bytes: int) -> list[Landed | NotLanded]:
-    """Keep a copy of each file by content, two at a time; a file over the size limit is hashed but not copied."""
+    """Keep a copy of each file by content; a file over the size limit is hashed but not copied.
 
-    def land(path: Path) -> Landed | NotLanded:
-        # A name may be any bytes; what is kept and shown of it is text.
-        shown = Path(show_path(path))
-        try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                return NotLanded(shown, f"{shown} is not a regular file")
-            if status.st_size > max_bytes:
-                return Landed(shown, hash_file(path), status.st_size, path)
-            frame_id, size, place = originals.put(path)
-        except UsageError:
-            return NotLanded(shown, f"cannot read {shown}")
-        except OSError as error:
-            return NotLanded(shown, f"cannot read {shown}: {error.strerror}")
-        return Landed(shown, frame_id, size, place)
+    Raises:
+        TransientError: a copy cannot be written.
+    """
+    return [_land(path, originals, max_bytes) for path in paths]
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(land, paths))
+
+def _land(path: Path, originals: OriginalStore, max_bytes: int) -> Landed | NotLanded:
+    # A name may be any bytes; what is kept and shown of it is text.
+    shown = Path(show_path(path))
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return NotLanded(shown, f"{shown} is not a regular file")
+        if status.st_size > max_bytes:
+            return Landed(shown, hash_file(path), status.st_size, path)
+        frame_id, size, place = originals.put(path)
+    except UsageError:
+        return NotLanded(shown, f"cannot read {shown}")
+    except OSError as error:
+        return NotLanded(shown, f"cannot read {shown}: {error.strerror}")
+    return Landed(shown, frame_id, size, place)
 
 
 def expand_paths(arguments: Iterable[str]) -> list[Path]:

@@ -5,11 +5,9 @@ A worker that dies or runs over takes only its own frame with it; the frame is t
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import multiprocessing
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -20,14 +18,24 @@ from typing import Self
 from pebble import ProcessExpired, ProcessPool
 
 from pipeline.errors import TransientError
-from pipeline.ports import RawFrame
+from pipeline.ports import OriginalStore, RawFrame
+from pipeline.run.land import Landed, NotLanded, land_files
+from pipeline.run.memory import keep_buffers
 from pipeline.run.prepared import Prepared, PreparePlan, Unreadable
 
 # Restarting a worker now and then bounds what a leak in a C library can hold.
-_FRAMES_PER_WORKER = 2_000
-# From malloc.h of glibc; other C libraries lack `mallopt`, and then nothing is set.
-_MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 64 * 2**20
-_PRELOADED = ["pipeline.run.prepare", "astropy.io.fits", "astropy.wcs", "astropy_healpix", "scipy.ndimage", "sep"]
+_TASKS_PER_WORKER = 4_000
+# Landing is short: a task of one file would cost as much again in passing it on.
+_FILES_PER_TASK = 8
+_PRELOADED = [
+    "pipeline.run.prepare",
+    "pipeline.run.land",
+    "astropy.io.fits",
+    "astropy.wcs",
+    "astropy_healpix",
+    "scipy.ndimage",
+    "sep",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,7 @@ class WorkerPool:
         context.set_forkserver_preload(_PRELOADED)
         self._pool = ProcessPool(
             max_workers=workers,
-            max_tasks=_FRAMES_PER_WORKER,
+            max_tasks=_TASKS_PER_WORKER,
             initializer=_prepare_worker,
             initargs=(plan.limits.memory_bytes,),
             context=context,
@@ -64,11 +72,31 @@ class WorkerPool:
         self._pool.stop()
         self._pool.join()
 
+    def land(
+        self, paths: Sequence[Path], originals: OriginalStore, max_bytes: int
+    ) -> Callable[[], list[Landed | NotLanded]]:
+        """Queue files to be read, hashed and kept; the function returned waits for them, in order.
+
+        Raises:
+            TransientError: (when waiting) a copy cannot be written, or a worker died.
+        """
+        whole = [path.absolute() for path in paths]
+        groups = [whole[i : i + _FILES_PER_TASK] for i in range(0, len(whole), _FILES_PER_TASK)]
+        futures = [self._pool.schedule(land_files, args=[group, originals, max_bytes]) for group in groups]
+        return lambda: [landed for future in futures for landed in _wait_landed(future)]
+
     def submit(self, raw: RawFrame, place: Path, plan: PreparePlan | None = None) -> PendingFrame:
         """Queue one frame; `place` is where its bytes are kept."""
         chosen = plan or self._plan
         future = self._pool.schedule(_work, args=[place, raw.name, raw.frame_id, chosen], timeout=chosen.limits.seconds)
         return PendingFrame(raw, lambda: _wait(future, chosen.limits.seconds))
+
+
+def _wait_landed(future: Future[list[Landed | NotLanded]]) -> list[Landed | NotLanded]:
+    try:
+        return future.result()
+    except ProcessExpired as error:
+        raise TransientError(f"a worker process died while it read files (exit code {error.exitcode})") from error
 
 
 def _work(place: Path, name: str, frame_id: str, plan: PreparePlan) -> Prepared | Unreadable:
@@ -95,15 +123,7 @@ def _wait(future: Future[Prepared | Unreadable], seconds: float) -> Prepared | U
 
 def _prepare_worker(memory_limit: int) -> None:
     _limit_memory(memory_limit)
-    _keep_buffers()
-
-
-def _keep_buffers() -> None:
-    """Let malloc keep what a frame's arrays took: given back, every page is faulted in anew for the next frame."""
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_MALLOC_MMAP_THRESHOLD, _KEPT_BYTES)
-        libc.mallopt(_MALLOC_TRIM_THRESHOLD, _KEPT_BYTES)
+    keep_buffers()
 
 
 def _limit_memory(limit: int) -> None:
