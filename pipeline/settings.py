@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import os
 import tomllib
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from pipeline.errors import UsageError
 
+# Milvus holds no longer vectors.
+_LONGEST_VECTOR = 32_768
+_Side = Annotated[int, Field(ge=1, le=_LONGEST_VECTOR)]
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DecodeSettings(_Section):
@@ -45,7 +49,14 @@ class SkySettings(_Section):
 class EmbedSettings(_Section):
     """What is flattened."""
 
-    pixels_shape: Annotated[tuple[int, int], Field(description="Rows and columns of the `pixels` grid")] = (32, 32)
+    pixels_shape: Annotated[tuple[_Side, _Side], Field(description="Rows and columns of the `pixels` grid")] = (32, 32)
+
+    @field_validator("pixels_shape")
+    @classmethod
+    def _fit_a_vector(cls, shape: tuple[int, int]) -> tuple[int, int]:
+        if shape[0] * shape[1] > _LONGEST_VECTOR:
+            raise ValueError(f"{shape[0]} x {shape[1]} cells are more than the {_LONGEST_VECTOR} a vector may have")
+        return shape
 
 
 class SearchSettings(_Section):
@@ -60,7 +71,14 @@ class SearchSettings(_Section):
     obs_after: Annotated[datetime | None, Field(description="Ignore references observed before this (UTC)")] = None
     obs_before: Annotated[datetime | None, Field(description="Ignore references observed after this (UTC)")] = None
     eligibility_file: Annotated[Path | None, Field(description="Rules that keep a frame from being searched")] = None
-    reference_set: Annotated[str, Field(description="Name of the reference repository in use")] = "default"
+    reference_set: Annotated[str, Field(pattern=r"\S", description="Name of the reference repository in use")] = (
+        "default"
+    )
+
+    @field_validator("obs_after", "obs_before")
+    @classmethod
+    def _to_naive_utc(cls, moment: datetime | None) -> datetime | None:
+        return moment if moment is None or moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 class BatchSettings(_Section):
@@ -119,7 +137,7 @@ def load_settings(home: Path | None = None) -> Settings:
     Raises:
         UsageError: a value cannot be used; the text names it and says where it came from.
     """
-    chosen = home or Path(os.environ.get("ODDFRAME_HOME", ".oddframe"))
+    chosen = home or Path(os.environ.get("ODDFRAME_HOME") or ".oddframe")
     file = chosen / "oddframe.toml"
     values: dict[str, Any] = {}
     if file.is_file():
@@ -127,10 +145,14 @@ def load_settings(home: Path | None = None) -> Settings:
             values = tomllib.loads(file.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{file} is not valid TOML: {error}; mend or remove it") from error
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     try:
         settings = Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"setting {place}: {first['msg']} (from {file} or ODDFRAME_* variables)") from error
+    except SettingsError as error:
+        raise UsageError(f"ODDFRAME_* variables: {error}; write lists and sections as JSON") from error
     return settings.model_copy(update={"home": chosen.absolute()})

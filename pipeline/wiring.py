@@ -92,7 +92,9 @@ def open_tables(settings: Settings) -> IcebergTables:
     try:
         tables = IcebergTables(open_sqlite_catalog(settings.home / "catalog.db", settings.home / "warehouse"))
     except OSError as error:
-        raise TransientError(f"cannot open the tables in {settings.home}: {error}") from error
+        raise TransientError(
+            f"cannot open the tables in {settings.home}: {error.strerror or error}; set ODDFRAME_HOME to a directory"
+        ) from error
     tables.create_missing()
     return tables
 
@@ -128,7 +130,7 @@ def archive_home(settings: Settings, *, dry_run: bool = False, on_progress: Prog
 def open_vectors(settings: Settings) -> VectorStore:
     """The vector store of the embedded profile."""
     # Commands that only read tables must not wait for the vector client to load.
-    from pipeline.store.vectors_milvus import open_lite  # noqa: PLC0415
+    from pipeline.store.milvus_lite import open_lite  # noqa: PLC0415
 
     return open_lite(settings.home / "vectors.db", settings.search.reference_set)
 

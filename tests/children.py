@@ -18,7 +18,7 @@ from functools import cache
 from typing import IO, Any
 
 _PRELOADED = [
-    *("pipeline.wiring", "pipeline.store.tables_iceberg", "pipeline.store.vectors_milvus", "pipeline.run.ingest"),
+    *("pipeline.wiring", "pipeline.store.tables_iceberg", "pipeline.store.milvus_lite", "pipeline.run.ingest"),
     *("pipeline.run.prepare", "pipeline.run.verify", "astropy.io.fits", "astropy.wcs", "astropy_healpix", "sep"),
 ]
 

@@ -89,6 +89,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check_command(arguments: Sequence[str]) -> None:
+    if arguments and arguments[0].split("=")[0] in ("--home", "--json"):
+        raise UsageError(f"{arguments[0]} stands after the command: oddframe COMMAND {arguments[0]} ...")
     # Looked up here: cyclopts would load every command to suggest a near one.
     if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
         near = get_close_matches(arguments[0], _COMMANDS, n=1)

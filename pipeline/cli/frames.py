@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from math import inf
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -88,6 +89,10 @@ def watch(
     seconds
         this long after the first of them was seen.
     """
+    if (frames is not None and frames < 1) or (seconds is not None and not 0 <= seconds < inf):
+        raise UsageError("--frames takes a number from 1, --seconds one from 0")
+    if not spool.is_dir():
+        raise UsageError(f"{spool} is not a directory; create it or name another spool")
     settings = load_settings(common.home)
     rules = WatchRules(
         frames=frames or settings.batch.frames,

@@ -72,7 +72,8 @@ def show(value: Any) -> str:
         return value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, list):
         return ", ".join(show(v.get("name", v)) if isinstance(v, Mapping) else show(v) for v in value)
-    return str(value)
+    # Names and headers come from anywhere: what would steer a terminal is shown, not sent.
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
 
 
 def print_answer(key: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 
 from cyclopts import App
 
@@ -35,7 +36,7 @@ def add(*paths: str, embedding: str | None = None, why: str = "", common: Common
     if not paths:
         raise UsageError("nothing to add; name files, a directory or a pattern")
     files = expand_paths(paths)
-    request = IngestRequest(Purpose.REFERENCE, embedding=embedding, by=getpass.getuser(), why=why)
+    request = IngestRequest(Purpose.REFERENCE, embedding=embedding, by=_name_user(), why=why)
     with (
         open_lake(load_settings(common.home)) as lake,
         Ingestor(lake, request) as ingestor,
@@ -84,6 +85,14 @@ def remove(*frames: str, why: str = "", common: Common = COMMON) -> int:
     if not frames:
         raise UsageError("nothing to remove; name references as `oddframe reference list` shows them")
     with open_lake(load_settings(common.home)) as lake:
-        lines = remove_references(lake, frames, by=getpass.getuser(), why=why)
+        lines = remove_references(lake, frames, by=_name_user(), why=why)
         print_lines(lines, as_json=common.json, columns=("name", "frame_id", "embedding", "action"))
     return 0
+
+
+def _name_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a number that has no name.
+        return f"uid {os.getuid()}"

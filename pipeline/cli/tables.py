@@ -49,6 +49,8 @@ def sql(
         ]
         print_lines(lines, as_json=common.json, columns=("query", "title", "parameters"))
         return 0
+    if limit is not None and limit < 0:
+        raise UsageError(f"a limit of {limit} makes no sense; give a number from 0")
     if (statement is None) == (query is None):
         raise UsageError("give one statement, or --query NAME (`oddframe sql --list` shows them)")
     given = _read_assignments(set_)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from pipeline.cli.app import COMMON, Common
 from pipeline.cli.output import print_json, remark, show_progress
@@ -17,7 +20,7 @@ def simulate(
     seed: int = 1,
     preset: str = "demo",
     fields: int = 2,
-    references: int = 20,
+    references: Annotated[int, Parameter(help="Reference frames of each field.")] = 20,
     frames: int = 40,
     size: int = 512,
     common: Common = COMMON,
@@ -34,9 +37,6 @@ def simulate(
         demo, quiet, evidence or hard.
     fields
         Fields on the sky.
-
-    References:
-        Reference frames of each field.
     frames
         Frames of the night of each field.
     size

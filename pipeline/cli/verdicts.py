@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.frames import COLUMNS
 from pipeline.cli.output import print_answer, print_json, print_lines, remark, show
+from pipeline.errors import UsageError
 from pipeline.run.explain import find_verdict, replay_verdict
 from pipeline.run.report import report_of
 from pipeline.run.stored import list_verdicts, load_detections
@@ -73,7 +74,11 @@ def explain(
     if picture is not None:
         from pipeline.run.picture import explain_picture  # noqa: PLC0415 - drawing loads slowly
 
-        picture.write_bytes(explain_picture(open_originals(settings), tables, verdict, detections))
+        drawn = explain_picture(open_originals(settings), tables, verdict, detections)
+        try:
+            picture.write_bytes(drawn)
+        except OSError as error:
+            raise UsageError(f"cannot write the picture {picture}: {error.strerror}") from error
         line["picture"] = str(picture)
     if replay:
         with open_lake(settings) as lake:

@@ -22,6 +22,7 @@ from pipeline.run.rows import (
     frame_row,
     member_row,
     quarantine_row,
+    renew_verdict_id,
     unreadable_row,
     verdict_row,
 )
@@ -61,6 +62,7 @@ class Committer:
         self._append_quarantine(batch)
         # Judged again against the same references, a frame gets the verdict it has.
         doubtful = _known_ids(batch)
+        self._rename_overruled(verdicts, found, doubtful)
         self._append_missing("detections", found, batch, "verdict_id", doubtful)
         self._append_missing("verdicts", verdicts, batch, "verdict_id", doubtful)
         self._deliver(batch)
@@ -92,6 +94,23 @@ class Committer:
         self._deliver(batch)
         return load_references(self._lake)
 
+    def _rename_overruled(self, verdicts: Sequence[Row], found: Sequence[Row], doubtful: Sequence[str]) -> None:
+        """Give a verdict that was given before, and overruled since, an id of its own: it is the newest again."""
+        if not doubtful:
+            return
+        columns = ["verdict_id", "frame_id", "embedding", "judged_at"]
+        stored = self._lake.tables.scan("verdicts", columns, where={"frame_id": sorted(set(doubtful))}).to_pylist()
+        stored.sort(key=lambda row: row["judged_at"])
+        newest = {(row["frame_id"], row["embedding"]): row["verdict_id"] for row in stored}
+        given = {row["verdict_id"] for row in stored}
+        for verdict in verdicts:
+            old = verdict["verdict_id"]
+            if old in given and newest[verdict["frame_id"], verdict.get("embedding")] != old:
+                verdict["verdict_id"] = renew_verdict_id(old, verdict["judged_at"])
+                for detection in found:
+                    if detection["verdict_id"] == old:
+                        detection["verdict_id"] = verdict["verdict_id"]
+
     def report_member(self, frame_id: str) -> Report:
         """The line of a frame that is a reference already."""
         name = self._request.embedding or self._lake.embeddings[0].name
@@ -108,7 +127,6 @@ class Committer:
             ]
             if entities:
                 self._lake.vectors.upsert(spec_of(embedding), entities)
-        self._lake.vectors.flush()
         return readable
 
     def _refuse_unusable(self, readable: Sequence[Item], embedding: Embedding, references: ReferenceSet) -> list[Row]:
@@ -141,18 +159,20 @@ class Committer:
         open_now = self._open_quarantine(_known_ids(batch))
         rows = [row for row in rows if row["frame_id"] not in open_now]
         rows += [
-            quarantine_row(item.raw, "", "decoded on a further attempt", "redriven", now)
+            quarantine_row(item.raw, open_now[item.landed.frame_id], "decoded on a further attempt", "redriven", now)
             for item in batch.working()
             if item.raw is not None and item.landed.frame_id in open_now and _is_prepared(item)
         ]
         self._append("quarantine", rows, batch)
 
-    def _open_quarantine(self, frame_ids: Sequence[str]) -> set[str]:
+    def _open_quarantine(self, frame_ids: Sequence[str]) -> dict[str, str]:
+        """Frame id to the code it is in quarantine for."""
         if not frame_ids:
-            return set()
-        rows = self._lake.tables.scan("quarantine", ["frame_id", "event", "at"], where={"frame_id": frame_ids})
-        latest = {r["frame_id"]: r["event"] for r in sorted(rows.to_pylist(), key=lambda r: r["at"])}
-        return {frame_id for frame_id, event in latest.items() if event == "quarantined"}
+            return {}
+        columns = ["frame_id", "code", "event", "at"]
+        rows = self._lake.tables.scan("quarantine", columns, where={"frame_id": frame_ids}).to_pylist()
+        latest = {row["frame_id"]: row for row in sorted(rows, key=lambda row: row["at"])}
+        return {frame_id: row["code"] for frame_id, row in latest.items() if row["event"] == "quarantined"}
 
     def _report_unreadable(self, batch: Batch) -> list[Row]:
         now = self._lake.clock()
@@ -236,7 +256,7 @@ class Committer:
     def _locate(self, judged: Judged) -> list[tuple[Detection, float | None, float | None]]:
         if judged.judgement.status is not Status.ANOMALY:
             return []
-        reference = self._judge.nearest_vector(judged)
+        reference = judged.nearest
         if reference is None:
             return []
         # Astronomy's coordinate library loads slowly and only flagged frames need it.

@@ -25,7 +25,8 @@ _MOST_MEMBERS = 1_000_000
 # More leave-one-out distances would sharpen a p-value that 500 already resolve to 0.2 percent.
 _CALIBRATION_SAMPLE = 500
 _CACHED_CELLS = 16
-_CACHED_VECTORS = 4_096
+# Vectors a cell keeps from one batch to the next, as float32 values (64 MiB).
+_CACHED_VALUES = 16 * 2**20
 
 
 Keep = Callable[[VectorSpec, Sequence[str]], list[str]]
@@ -42,12 +43,13 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A frame, the embedding that was used, and what was said."""
+    """A frame, the embedding that was used, what was said, and the vector of its nearest reference."""
 
     prepared: Prepared
     embedding: Embedding
     prefilter: Prefilter | None
     judgement: Judgement
+    nearest: NDArray[np.float32] | None = None
 
 
 class Judge:
@@ -72,28 +74,26 @@ class Judge:
         Frames that share a prefilter share one search.
         """
         judged: list[Judged | None] = [self._refuse(frame, embeddings[0]) for frame in frames]
-        for embedding in embeddings:
-            last = embedding is embeddings[-1]
+        for embedding, strict in [*((e, True) for e in embeddings), (embeddings[0], False)]:
             waiting: dict[Prefilter, list[int]] = {}
             for i, frame in enumerate(frames):
                 if judged[i] is None:
                     waiting.setdefault(self.prefilter_of(frame), []).append(i)
             for prefilter, places in waiting.items():
                 cell = self.cell_of(embedding, prefilter)
-                if cell.calibration is None and not last:
+                if cell.calibration is None and strict:
                     continue
                 queries = np.stack([frames[i].vectors[embedding.name] for i in places])
-                for i, judgement in zip(
-                    places, self._search(spec_of(embedding), prefilter, cell, queries), strict=True
-                ):
-                    judged[i] = Judged(frames[i], embedding, prefilter, judgement)
+                found = self._search(spec_of(embedding), prefilter, cell, queries)
+                for i, (judgement, nearest) in zip(places, found, strict=True):
+                    judged[i] = Judged(frames[i], embedding, prefilter, judgement, nearest)
         return [j for j in judged if j is not None]
 
     def judge_under(self, frame: Prepared, embedding: Embedding, prefilter: Prefilter) -> Judged:
         """Judge one frame under a prefilter that is given: what a replay does."""
         cell = self.cell_of(embedding, prefilter)
         query = np.stack([frame.vectors[embedding.name]])
-        return Judged(frame, embedding, prefilter, self._search(spec_of(embedding), prefilter, cell, query)[0])
+        return Judged(frame, embedding, prefilter, *self._search(spec_of(embedding), prefilter, cell, query)[0])
 
     def prefilter_of(self, frame: Prepared) -> Prefilter:
         """The prefilter a frame is searched under."""
@@ -115,13 +115,6 @@ class Judge:
                 self._cells.pop(next(iter(self._cells)))
             self._cells[key] = self._calibrate(spec, prefilter)
         return self._cells[key]
-
-    def nearest_vector(self, judged: Judged) -> NDArray[np.float32] | None:
-        """Vector of the nearest reference of a judged frame, as the search held it."""
-        if judged.prefilter is None or not judged.judgement.neighbours:
-            return None
-        cell = self.cell_of(judged.embedding, judged.prefilter)
-        return cell.vectors.get(judged.judgement.neighbours[0].frame_id)
 
     def leave_one_out(self, embedding: Embedding, prefilter: Prefilter, ids: Sequence[str]) -> dict[str, Neighbour]:
         """For each of these references its nearest other reference under the prefilter."""
@@ -157,28 +150,28 @@ class Judge:
 
     def _search(
         self, spec: VectorSpec, prefilter: Prefilter, cell: Cell, queries: NDArray[np.float32]
-    ) -> list[Judgement]:
+    ) -> list[tuple[Judgement, NDArray[np.float32] | None]]:
         rules = self._rules
         found = self._vectors.search(spec, queries, prefilter, rules.neighbours + _SPARE_CANDIDATES)
+        if len(cell.vectors) * spec.dimension > _CACHED_VALUES:
+            cell.vectors.clear()
         self._fetch_missing(spec, cell.vectors, {c.frame_id for candidates in found for c in candidates})
-        return [
-            judge_frame(
-                rank_neighbours(query, cell.vectors, [c.frame_id for c in candidates], rules.neighbours),
+        answers: list[tuple[Judgement, NDArray[np.float32] | None]] = []
+        for query, candidates in zip(queries, found, strict=True):
+            ranked = rank_neighbours(query, cell.vectors, [c.frame_id for c in candidates], rules.neighbours)
+            judgement = judge_frame(
+                ranked,
                 cell.calibration,
                 cell=describe_cell(prefilter),
                 references=cell.references,
                 least=rules.min_references,
                 budget=rules.budget,
             )
-            for query, candidates in zip(queries, found, strict=True)
-        ]
+            answers.append((judgement, cell.vectors[ranked[0].frame_id] if ranked else None))
+        return answers
 
     def _fetch_missing(self, spec: VectorSpec, vectors: dict[str, NDArray[np.float32]], wanted: set[str]) -> None:
-        missing = sorted(wanted - vectors.keys())
-        if missing:
-            if len(vectors) + len(missing) > _CACHED_VECTORS:
-                vectors.clear()
-                missing = sorted(wanted)
+        if missing := sorted(wanted - vectors.keys()):
             vectors.update(self._vectors.fetch(spec, missing))
 
     def _refuse(self, frame: Prepared, embedding: Embedding) -> Judged | None:

@@ -166,7 +166,10 @@ class Ingestor:
             return (members & set(known)) | (in_flight & set(known))
         if self._request.judge_again:
             return in_flight & set(known)
-        return set(load_verdicts(self._lake.tables, known, self._request.embedding)) | (in_flight & set(known))
+        verdicts = load_verdicts(self._lake.tables, known, self._request.embedding)
+        # What was refused unread and not kept (too large, then) is tried anew when it is delivered again.
+        lost = {i for i, v in verdicts.items() if v["status"] == "unreadable" and not self._lake.originals.locate(i)}
+        return (verdicts.keys() - lost) | (in_flight & set(known))
 
     def _number(self, batch: Batch) -> None:
         recorded = [
@@ -196,8 +199,10 @@ class Ingestor:
 
     def _answer(self, batch: Batch) -> Iterator[Report]:
         earlier = [i.landed.frame_id for i in batch.landed() if i.landed.frame_id not in batch.reports and not i.silent]
-        asked_to_judge = self._request.purpose is Purpose.INGEST
-        stored = load_reports(self._lake.tables, earlier, self._request.embedding) if asked_to_judge else {}
+        if self._request.purpose is Purpose.REFERENCE:
+            members = set(self._references.ids(self._embeddings[0].name))
+            earlier = [i for i in earlier if i not in members]
+        stored = load_reports(self._lake.tables, earlier, self._request.embedding)
         for item in batch.items:
             if isinstance(item, NotLanded):
                 yield _report_not_landed(item)

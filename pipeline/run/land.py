@@ -75,19 +75,28 @@ def expand_paths(arguments: Iterable[str]) -> list[Path]:
     """
     found: list[Path] = []
     for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if p.is_file() and _may_be_frame(p.relative_to(path)))
-        elif path.exists():
-            matches = [path]
-        else:
-            base = Path(path.anchor) if path.is_absolute() else Path()
-            pattern = str(path.relative_to(path.anchor)) if path.is_absolute() else argument
-            matches = sorted(p for p in base.glob(pattern) if p.is_file()) if pattern else []
+        if not argument.strip():
+            raise UsageError("an empty path names nothing; is a variable not set?")
+        try:
+            matches = _expand_path(argument)
+        except (OSError, ValueError) as error:
+            # Too long a name, a loop of links, `**` inside a word.
+            raise UsageError(f"{argument[:100]}: {getattr(error, 'strerror', None) or error}") from error
         if not matches:
             raise UsageError(f"{argument}: no such file, directory or match; check the path")
         found += matches
     return found
+
+
+def _expand_path(argument: str) -> list[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file() and _may_be_frame(p.relative_to(path)))
+    if path.exists():
+        return [path]
+    base = Path(path.anchor) if path.is_absolute() else Path()
+    pattern = str(path.relative_to(path.anchor)) if path.is_absolute() else argument
+    return sorted(p for p in base.glob(pattern) if p.is_file()) if pattern else []
 
 
 def split_batches(paths: Iterable[Path], size: int, first: int | None = None) -> Iterator[list[Path]]:

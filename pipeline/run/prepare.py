@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 from pipeline.embed.types import NothingToEmbedError
@@ -17,7 +18,7 @@ def prepare_frame(path: Path, name: str, frame_id: str, plan: PreparePlan) -> Pr
         size = path.stat().st_size
         if size > plan.limits.max_bytes:
             return Unreadable("too_large", f"{size:,} bytes; the limit is {plan.limits.max_bytes:,}")
-        frame = decode(path.read_bytes(), name=name, limits=plan.limits, frame_id=frame_id)
+        frame = decode(_read(path, frame_id), name=name, limits=plan.limits, frame_id=frame_id)
         row = describe(frame, plan.sky)
         vectors = {e.name: e.embed(frame.pixels, frame.valid) for e in plan.embeddings}
     except UnreadableFrameError as error:
@@ -29,3 +30,11 @@ def prepare_frame(path: Path, name: str, frame_id: str, plan: PreparePlan) -> Pr
     except MemoryError:
         return Unreadable("too_large", "decoding it took more memory than the worker limit allows")
     return Prepared(row, vectors)
+
+
+def _read(path: Path, frame_id: str) -> bytes:
+    payload = path.read_bytes()
+    # Read from where it was delivered, for want of a kept copy, it may have become another frame.
+    if path.name != frame_id and sha256(payload).hexdigest() != frame_id:
+        raise UnreadableFrameError("bytes_gone", "the file was replaced before it was read; deliver it again")
+    return payload

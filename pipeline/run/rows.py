@@ -198,6 +198,11 @@ def _verdict_core(raw: RawFrame, status: Status, reason: str, at: datetime) -> d
     }
 
 
+def renew_verdict_id(verdict_id: str, at: datetime) -> str:
+    """Another id for the same judgement made once more, later."""
+    return _verdict_id(verdict_id, at.isoformat())
+
+
 def _verdict_id(*parts: object) -> str:
     texts = [_rules_text(part) if isinstance(part, JudgeRules) else str(part) for part in parts]
     return hashlib.sha256("\x00".join(texts).encode()).hexdigest()[:32]

@@ -50,9 +50,11 @@ def list_verdicts(
     """The newest verdict of each frame and embedding, oddest first.
 
     Raises:
-        UsageError: the status or the night cannot be understood.
+        UsageError: the status, the night or the limit cannot be understood.
     """
     where: dict[str, list[Any]] = {}
+    if limit < 0:
+        raise UsageError(f"a limit of {limit} makes no sense; give a number from 0")
     if status is not None and status not in set(Status):
         raise UsageError(f"{status!r} is no status; choose one of {', '.join(Status)}")
     if night is not None:
@@ -63,8 +65,13 @@ def list_verdicts(
     newest: dict[tuple[str, str], Row] = {}
     for row in sorted(tables.scan("verdicts", where=where).to_pylist(), key=lambda r: r["judged_at"]):
         newest[row["frame_id"], row["embedding"] or ""] = row
-    # Only now: an older verdict of this status may have been overruled.
-    chosen = [row for row in newest.values() if status in (None, row["status"])]
+    judged = {frame_id: row["judged_at"] for (frame_id, embedding), row in newest.items() if embedding}
+    # Only now: an older verdict of this status may have been overruled; so may `unreadable`, by any other.
+    chosen = [
+        row
+        for (frame_id, embedding), row in newest.items()
+        if status in (None, row["status"]) and (embedding or judged.get(frame_id, row["judged_at"]) <= row["judged_at"])
+    ]
     rows = sorted(chosen, key=lambda r: (r["p_value"] is None, r["p_value"], r["name"]))[:limit]
     detections = load_detections(tables, [r["verdict_id"] for r in rows if r["status"] == "anomaly"])
     return [report_of(r["name"], r, detections.get(r["verdict_id"], [])) for r in rows]

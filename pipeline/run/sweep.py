@@ -69,7 +69,9 @@ class Sweep:
             self._drop(type(error), error, error.__traceback__)
             raise
         if self._spool:
-            cast("Spool", self._lake.source).mark_seen(paths)
+            # A file that could not be read is listed again.
+            unread = {report["name"] for report in reports if report["frame_id"] is None}
+            cast("Spool", self._lake.source).mark_seen([path for path in paths if path.name not in unread])
         return reports
 
     def _drop(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

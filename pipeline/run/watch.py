@@ -23,6 +23,7 @@ class WatchRules:
         bulk_frames: most files in one commit where more are waiting.
         settle_seconds: a file changed more recently may still be written.
         poll_seconds: pause between looks.
+        retry_seconds: a file that could not be read is tried again after this long.
     """
 
     frames: int = 64
@@ -30,6 +31,7 @@ class WatchRules:
     bulk_frames: int = 512
     settle_seconds: float = 1.0
     poll_seconds: float = 0.25
+    retry_seconds: float = 30.0
 
 
 def watch_spool(
@@ -42,16 +44,24 @@ def watch_spool(
     """
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a directory; create it or name another spool")
+    # What a killed run left behind does not wait for the next frame.
+    yield from ingestor.ingest([])
     first_seen: float | None = None
+    refused: dict[str, float] = {}
     while not stopped():
-        waiting = keep_settled(spool.list_new(directory), rules.settle_seconds)
+        listed = keep_settled(spool.list_new(directory), rules.settle_seconds)
+        waiting = [path for path in listed if time.monotonic() >= refused.get(path.name, 0.0)]
         if waiting and first_seen is None:
             first_seen = time.monotonic()
         due = first_seen is not None and time.monotonic() - first_seen >= rules.seconds
         if waiting and (due or len(waiting) >= rules.frames):
             batch = waiting[: rules.bulk_frames]
-            yield from ingestor.ingest(batch)
-            spool.mark_seen(batch)
+            for report in ingestor.ingest(batch):
+                if report["frame_id"] is None:
+                    refused[report["name"]] = time.monotonic() + rules.retry_seconds
+                yield report
+            spool.mark_seen([path for path in batch if path.name not in refused])
+            refused = {name: until for name, until in refused.items() if until > time.monotonic()}
             first_seen = None
         else:
             time.sleep(rules.poll_seconds)

@@ -85,11 +85,11 @@ class WorkerPool:
         futures = [self._pool.schedule(land_files, args=[group, originals, max_bytes]) for group in groups]
         return lambda: [landed for future in futures for landed in _wait_landed(future)]
 
-    def submit(self, raw: RawFrame, place: Path, plan: PreparePlan | None = None) -> PendingFrame:
+    def submit(self, raw: RawFrame, place: Path) -> PendingFrame:
         """Queue one frame; `place` is where its bytes are kept."""
-        chosen = plan or self._plan
-        future = self._pool.schedule(_work, args=[place, raw.name, raw.frame_id, chosen], timeout=chosen.limits.seconds)
-        return PendingFrame(raw, lambda: _wait(future, chosen.limits.seconds))
+        plan, seconds = self._plan, self._plan.limits.seconds
+        future = self._pool.schedule(_work, args=[place, raw.name, raw.frame_id, plan], timeout=seconds)
+        return PendingFrame(raw, lambda: _wait(future, seconds))
 
 
 def _wait_landed(future: Future[list[Landed | NotLanded]]) -> list[Landed | NotLanded]:

@@ -43,7 +43,8 @@ class LocalOriginals:
         kept = elsewhere.locate(frame_id) if elsewhere else None
         if kept is not None and not place.exists():
             return frame_id, len(payload), kept
-        if not place.exists():
+        # A copy of another size was cut off by a power failure: this one replaces it.
+        if not place.exists() or place.stat().st_size != len(payload):
             self._write(place, payload)
         return frame_id, len(payload), place
 

@@ -8,20 +8,16 @@ under any filter.
 
 from __future__ import annotations
 
-import fcntl
-import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-from milvus_lite.server_manager import server_manager_instance
 from numpy.typing import NDArray
 from pymilvus import MilvusClient, MilvusException
 
-from pipeline.errors import LockedError, StoreError, TransientError
+from pipeline.errors import TransientError
 from pipeline.ports import Candidate, Prefilter, VectorCounts, VectorEntity, VectorSpec
 from pipeline.store.filters import build_filter, one_of
 from pipeline.store.matrix import Cell, search_matrix
@@ -44,32 +40,11 @@ _IDS_PER_CALL = 1_000
 # searched by Milvus alone, in groups whose (queries, rows, dimension) array stays under the same bound.
 _MATRIX_VALUES = 64 * 2**20
 _BULK_QUERIES = 4
+_MOST_CELLS = 256
 _FRAME_ID_LENGTH = 64
 DEFAULT_SET = "default"
 # Squares of unit vectors that differ by less are the same to float32.
 _LEAST_SQUARE = 1e-6
-
-
-def open_lite(path: Path, reference_set: str = DEFAULT_SET) -> MilvusVectors:
-    """Milvus Lite in a directory; one process at a time.
-
-    Raises:
-        LockedError: another process has it open.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The client logs what it then raises; users get our one line instead.
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-    logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
-    try:
-        client = MilvusClient(str(path))
-    except MilvusException as error:
-        if _is_held(path):
-            raise LockedError(f"{path} is open in another oddframe process; stop it first") from error
-        raise StoreError(f"cannot open the vector store {path}: {_first_line(error)}") from error
-    # The client leaves its server, and with it the lock on the directory, to the end of the process.
-    store = MilvusVectors(client, reference_set, lambda: server_manager_instance.release_server(str(path)))
-    store.settle()
-    return store
 
 
 class MilvusVectors:
@@ -132,6 +107,7 @@ class MilvusVectors:
         size = max(1, _MATRIX_VALUES // (spec.dimension * (cell or 1))) if cell else _BULK_QUERIES
         found: list[list[Candidate]] = []
         unclear: list[int] = []
+        self.flush()
         for start in range(0, len(queries), min(size, _QUERIES_PER_CALL)):
             group = np.ascontiguousarray(queries[start : start + min(size, _QUERIES_PER_CALL)], dtype=np.float32)
             with _Faults("search"):
@@ -199,7 +175,7 @@ class MilvusVectors:
         return sorted(keys)
 
     def flush(self) -> None:
-        """Unflushed rows are searched through a slow path on Milvus Lite."""
+        """Done before every read: unflushed rows are read through a slow path on Milvus Lite."""
         for collection in sorted(self._dirty):
             with _Faults("flush"):
                 self._client.flush(collection)
@@ -238,6 +214,7 @@ class MilvusVectors:
         """The cell's vectors, or how many there are where they are too many to hold."""
         key = (spec.key, expression)
         if key not in self._cells:
+            self.flush()
             with _Faults("query"):
                 counted = self._client.query(
                     name_collection(spec),
@@ -248,10 +225,13 @@ class MilvusVectors:
                 )[0]["count(*)"]
             small = counted * spec.dimension <= _MATRIX_VALUES
             self._cells[key] = self._read_cell(spec, expression, partitions) if small else int(counted)
-            while sum(c[1].size for c in self._cells.values() if isinstance(c, tuple)) > _MATRIX_VALUES:
+            while self._count_values() > _MATRIX_VALUES or len(self._cells) > _MOST_CELLS:
                 self._cells.popitem(last=False)
         self._cells.move_to_end(key)
         return self._cells[key]
+
+    def _count_values(self) -> int:
+        return sum(cell[1].size for cell in self._cells.values() if isinstance(cell, tuple))
 
     def _read_cell(self, spec: VectorSpec, expression: str, partitions: list[str]) -> Cell:
         unique = {
@@ -264,6 +244,7 @@ class MilvusVectors:
     def _rows(
         self, spec: VectorSpec, expression: str, fields: list[str], partitions: list[str] | None
     ) -> Iterator[dict[str, Any]]:
+        self.flush()
         with _Faults("query"):
             pages = self._client.query_iterator(
                 name_collection(spec),
@@ -318,7 +299,7 @@ class _Faults:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (MilvusException, grpc.RpcError)):
-            raise TransientError(f"vector store, {self._action}: {_first_line(error)}") from error
+            raise TransientError(f"vector store, {self._action}: {first_line(error)}") from error
 
 
 def _to_candidate(hit: Any) -> Candidate:
@@ -334,17 +315,6 @@ def _groups(items: list[Any], size: int) -> Iterator[list[Any]]:
         yield items[start : start + size]
 
 
-def _is_held(path: Path) -> bool:
-    """Whether a process has the directory of Milvus Lite open: it says no more than that it failed."""
-    try:
-        with (path / "LOCK").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what a client raised: the others are its own traceback."""
     return str(error).strip().splitlines()[0]

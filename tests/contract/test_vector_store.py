@@ -19,7 +19,8 @@ from pipeline.errors import LockedError, StoreError
 from pipeline.ports import Prefilter, VectorEntity, VectorSpec, VectorStore
 from pipeline.run.replay import passes
 from pipeline.store.milvus_layout import name_collection
-from pipeline.store.vectors_milvus import MilvusVectors, open_lite
+from pipeline.store.milvus_lite import open_lite
+from pipeline.store.vectors_milvus import MilvusVectors
 from tests import children
 from tests.fakes.vectors import MemoryVectors, belongs
 

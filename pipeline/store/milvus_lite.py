@@ -1,0 +1,47 @@
+"""Milvus Lite, the embedded vector store: a directory that one process has open."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from pathlib import Path
+
+from milvus_lite.server_manager import server_manager_instance
+from pymilvus import MilvusClient, MilvusException
+
+from pipeline.errors import LockedError, StoreError
+from pipeline.store.vectors_milvus import DEFAULT_SET, MilvusVectors, first_line
+
+
+def open_lite(path: Path, reference_set: str = DEFAULT_SET) -> MilvusVectors:
+    """Milvus Lite in a directory; one process at a time.
+
+    Raises:
+        LockedError: another process has it open.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The client logs what it then raises; users get our one line instead.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
+    try:
+        client = MilvusClient(str(path))
+    except MilvusException as error:
+        if _is_held(path):
+            raise LockedError(f"{path} is open in another oddframe process; stop it first") from error
+        raise StoreError(f"cannot open the vector store {path}: {first_line(error)}") from error
+    # The client leaves its server, and with it the lock on the directory, to the end of the process.
+    store = MilvusVectors(client, reference_set, lambda: server_manager_instance.release_server(str(path)))
+    store.settle()
+    return store
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process has the directory of Milvus Lite open: it says no more than that it failed."""
+    try:
+        with (path / "LOCK").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,260 @@
+"""Distances, p-values, verdicts: what must hold of them whatever the references look like."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from pipeline.judge.calibration import calibrate, to_sigma
+from pipeline.judge.distance import rank_neighbours
+from pipeline.judge.locate import locate_differences
+from pipeline.judge.types import Neighbour, Status
+from pipeline.judge.verdict import judge_frame
+
+distances = st.lists(st.floats(1e-4, 2.0), min_size=2, max_size=250)
+asked = st.floats(0.0, 3.0)
+budgets = st.one_of(st.floats(1e-6, 0.49), st.sampled_from([0.01, 0.05, 0.1, 0.29, 0.07, 1 / 3, 1e-9]))
+
+
+@given(distances, asked)
+def test_a_p_value_is_more_than_nothing_and_at_most_one(references, distance):
+    p = calibrate(references).rate(distance)
+    assert 0.0 < p.value <= 1.0
+    assert math.isfinite(p.value)
+
+
+@given(distances, asked, asked)
+def test_farther_is_never_more_usual(references, one, other):
+    calibration = calibrate(references)
+    near, far = sorted((one, other))
+    assert calibration.rate(near).value >= calibration.rate(far).value
+
+
+@given(distances, asked)
+def test_without_a_word_of_it_no_p_value_lies_below_what_counting_can_show(references, distance):
+    p = calibrate(references).rate(distance)
+    assert p.extrapolated == (p.value < 1 / (len(references) + 1))
+    if distance <= max(references):
+        assert not p.extrapolated
+
+
+@given(distances, asked, budgets)
+@settings(max_examples=400)
+def test_the_threshold_is_where_the_p_value_meets_the_budget(references, distance, budget):
+    calibration = calibrate(references)
+    threshold = calibration.find_threshold(budget)
+    # The tail's inverse is right to a few digits less than a float holds.
+    assume(abs(distance - threshold) > 1e-9 * max(threshold, 1e-3))
+    assert (calibration.rate(distance).value <= budget) == (distance >= threshold)
+
+
+@given(st.lists(st.floats(1e-4, 1.0), min_size=2, max_size=60), budgets)
+@settings(max_examples=300)
+def test_the_threshold_itself_is_odd_where_counting_decides(references, budget):
+    calibration = calibrate(references)
+    threshold = calibration.find_threshold(budget)
+    if math.floor(budget * (len(references) + 1)) >= 1:
+        assert calibration.rate(threshold).value <= budget * (1 + 1e-12)
+
+
+@given(st.lists(st.floats(1e-3, 1.0), min_size=2, max_size=60), st.floats(1e-3, 1.0), st.floats(0.01, 50.0))
+def test_only_the_ratio_of_distances_counts(references, distance, scale):
+    one = calibrate(references).rate(distance)
+    assume(all(abs(distance - r) > 1e-9 for r in references))
+    other = calibrate([scale * r for r in references]).rate(scale * distance)
+    assert other.value == pytest.approx(one.value, rel=1e-6)
+
+
+@given(distances)
+def test_the_order_of_the_references_does_not_matter(references):
+    assert calibrate(references) == calibrate(sorted(references)[::-1])
+
+
+@given(st.integers(2, 100), st.floats(0.0, 1.0))
+def test_equal_references_still_make_a_calibration(count, distance):
+    calibration = calibrate([distance] * count)
+    assert calibration.spread >= 0.05
+    assert calibration.rate(distance).value == 1.0
+    assert calibration.rate(distance * 10 + 0.1).value < 1 / (count + 1)
+
+
+def test_one_bad_reference_does_not_hide_an_odd_frame():
+    good = list(np.random.default_rng(1).normal(0.1, 0.005, 20))
+    assert calibrate([*good, 5.0]).rate(0.5).value <= 2 / 22
+    assert calibrate([*good, 5.0]).rate(9.0).extrapolated
+
+
+@pytest.mark.parametrize("few", [[], [0.1]])
+def test_too_few_references_make_no_calibration(few):
+    with pytest.raises(ValueError, match="at least two"):
+        calibrate(few)
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.3])
+@pytest.mark.parametrize("count", [5, 10, 40, 200])
+def test_the_false_alarm_rate_is_about_the_budget(count, spread):
+    """Cells of exchangeable frames: the share flagged at 1 % must not stray far from 1 %, whatever their number."""
+    rng = np.random.default_rng(count)
+    cells, frames, budget = 400, 50, 0.01
+    flagged = 0
+    for _ in range(cells):
+        calibration = calibrate(np.exp(rng.normal(-3.0, spread, count)))
+        threshold = calibration.find_threshold(budget)
+        flagged += int((np.exp(rng.normal(-3.0, spread, frames)) >= threshold).sum())
+    rate = flagged / (cells * frames)
+    # Frames of one cell share its references, so the rate scatters more than a binomial would.
+    assert rate <= 0.02
+    # No cell is taken to be sharper than five percent: few references of a sharp cell flag less than they might.
+    assert rate >= 0.003 or (count, spread) == (5, 0.1)
+
+
+@pytest.mark.parametrize("count", [10, 200])
+def test_p_values_of_exchangeable_frames_are_about_uniform(count):
+    rng = np.random.default_rng(7)
+    values = []
+    for _ in range(3000):
+        *references, frame = np.exp(rng.normal(-3.0, 0.3, count + 1))
+        values.append(calibrate(references).rate(frame).value)
+    for level in (0.1, 0.25, 0.5, 0.75, 0.9):
+        # Counted p-values come in steps of 1/(n+1): at most the level, and at least one step less.
+        share = float(np.mean(np.asarray(values) <= level))
+        assert level - 1 / (count + 1) - 0.03 <= share <= level + 0.03
+
+
+def test_real_neighbours_of_exchangeable_frames_raise_few_false_alarms():
+    """Vectors, not distances: a frame has one reference more to be near to than a reference has."""
+    rng = np.random.default_rng(3)
+    flagged = total = 0
+    for _ in range(60):
+        points = rng.normal(size=(60, 4))
+        references, frames = points[:20], points[20:]
+        among = np.linalg.norm(references[:, None] - references[None], axis=2) + np.diag([np.inf] * 20)
+        nearest = np.linalg.norm(frames[:, None] - references[None], axis=2).min(axis=1)
+        threshold = calibrate(among.min(axis=1)).find_threshold(0.05)
+        flagged, total = flagged + int((nearest >= threshold).sum()), total + len(frames)
+    assert 0.01 <= flagged / total <= 0.08
+
+
+def test_sigma_is_the_one_sided_normal_equivalent():
+    assert to_sigma(0.00134989803) == pytest.approx(3.0, abs=1e-6)
+    assert to_sigma(0.5) == to_sigma(0.9) == to_sigma(1.0) == 0.0
+    assert math.isfinite(to_sigma(float(np.finfo(float).tiny)))
+
+
+# Distances.
+
+
+def measure_distance(a: np.ndarray, b: np.ndarray) -> float:
+    (neighbour,) = rank_neighbours(a, {"b": b}, ["b"], 1)
+    return neighbour.distance
+
+
+vectors = st.lists(st.floats(-1.0, 1.0, width=32), min_size=4, max_size=4).map(lambda v: np.array(v, dtype=np.float32))
+
+
+@given(vectors, vectors, vectors)
+def test_a_distance_is_a_metric(a, b, c):
+    assert measure_distance(a, a) == 0.0
+    assert measure_distance(a, b) == measure_distance(b, a) >= 0.0
+    assert measure_distance(a, c) <= measure_distance(a, b) + measure_distance(b, c) + 1e-12
+
+
+def test_a_distance_is_the_root_and_keeps_what_float32_would_lose():
+    base = np.full(16384, 1 / 128, dtype=np.float32)
+    near = base.copy()
+    near[5] += np.float32(1e-6)
+    assert measure_distance(base, near) == pytest.approx(float(near[5]) - float(base[5]), rel=1e-9)
+    assert measure_distance(np.float32([1, 0]), np.float32([0, 1])) == pytest.approx(2**0.5)
+
+
+@pytest.mark.parametrize("dimension", [1, 7, 1024, 4096, 16600])
+def test_a_distance_is_the_same_to_the_bit_alone_and_in_any_company(dimension):
+    rng = np.random.default_rng(dimension)
+    vectors = {f"{i:02}": rng.normal(size=dimension).astype(np.float32) for i in range(40)}
+    query = rng.normal(size=dimension).astype(np.float32)
+    together = {n.frame_id: n.distance for n in rank_neighbours(query, vectors, sorted(vectors), 40)}
+    for few in (1, 2, 3, 7):
+        some = sorted(vectors)[few : 2 * few]
+        assert all(together[n.frame_id] == n.distance for n in rank_neighbours(query, vectors, some, few))
+    assert all(together[i] == measure_distance(query, v) for i, v in vectors.items())
+
+
+def test_neighbours_are_ranked_by_distance_and_then_by_id():
+    query = np.float32([1, 0])
+    candidates = {"b": np.float32([0, 1]), "a": np.float32([0, 1]), "c": query, "d": np.float32([-1, 0])}
+    ranked = rank_neighbours(query, candidates, ["d", "b", "unknown", "a", "c"], 3)
+    assert [n.frame_id for n in ranked] == ["c", "a", "b"]
+    assert rank_neighbours(query, candidates, [], 3) == ()
+
+
+# Verdicts.
+
+CELL = "instrument cam"
+
+
+def judge(distance: float, references: list[float], *, least: int = 5, budget: float = 0.01):
+    neighbours = (Neighbour("a", distance),)
+    calibration = calibrate(references) if len(references) >= 2 else None
+    return judge_frame(
+        neighbours, calibration, cell=CELL, references=len(references), least=least, budget=budget
+    )  # fmt: skip
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=5, max_size=40), st.floats(0.0, 2.0), st.floats(1e-4, 0.3))
+def test_a_frame_is_odd_exactly_where_its_p_value_is_within_the_budget(references, distance, budget):
+    judged = judge(distance, references, budget=budget)
+    assert (judged.status is Status.ANOMALY) == (judged.p_value.value <= budget)
+    assert judged.status in (Status.ANOMALY, Status.NORMAL)
+    assert judged.sigma >= 0.0
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_too_few_references_are_never_normal(count):
+    judged = judge(0.0, [0.1] * count)
+    assert judged.status is Status.NO_REFERENCE
+    assert judged.p_value is None
+    assert f"{count} of the 5 references needed" in judged.reason
+    assert CELL in judged.reason
+
+
+def test_no_neighbour_at_all_is_no_reference():
+    judged = judge_frame((), calibrate([0.1] * 9), cell=CELL, references=9, least=5, budget=0.01)
+    assert judged.status is Status.NO_REFERENCE
+
+
+# Places.
+
+
+def test_a_bright_and_a_dark_cell_are_found_where_they_are():
+    rng = np.random.default_rng(2)
+    reference = (1 + rng.normal(0, 1e-3, (20, 30))).astype(np.float32)
+    changed = reference + rng.normal(0, 1e-3, (20, 30)).astype(np.float32)
+    changed[4, 25] += 1.0
+    changed[15, 3] -= 0.5
+    found = locate_differences(changed.ravel(), reference.ravel(), (20, 30), (200, 600))
+    assert [(round(d.x), round(d.y)) for d in found[:2]] == [(510, 44), (70, 154)]
+    assert found[0].sigma > found[1].sigma > 5
+    assert found[0].size_px == pytest.approx(math.sqrt(10 * 20))
+
+
+def test_equal_maps_and_pure_noise_show_nothing_or_next_to_nothing():
+    rng = np.random.default_rng(4)
+    one = rng.normal(1, 1e-3, 1024).astype(np.float32)
+    other = rng.normal(1, 1e-3, 1024).astype(np.float32)
+    assert locate_differences(one, one, (32, 32), (64, 64)) == ()
+    assert len(locate_differences(one, other, (32, 32), (64, 64))) <= 1
+
+
+def test_at_most_ten_places_strongest_first_and_inside_the_frame():
+    rng = np.random.default_rng(5)
+    reference = rng.normal(1, 1e-3, (40, 40)).astype(np.float32)
+    changed = reference + rng.normal(0, 1e-3, (40, 40)).astype(np.float32)
+    changed[::6, ::6] += np.linspace(0.1, 1.0, 49).reshape(7, 7).astype(np.float32)
+    found = locate_differences(changed.ravel(), reference.ravel(), (40, 40), (33, 91))
+    assert len(found) == 10
+    assert [d.sigma for d in found] == sorted((d.sigma for d in found), reverse=True)
+    assert all(-0.5 <= d.x <= 90.5 and -0.5 <= d.y <= 32.5 for d in found)
