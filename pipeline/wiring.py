@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
+from stamina.instrumentation import set_on_retry_hooks
 
 from pipeline.clock import now_utc
 from pipeline.embed.registry import known_embeddings
@@ -89,6 +90,8 @@ def open_tables(settings: Settings) -> IcebergTables:
     # The catalogue's libraries take seconds to load: help and wrong use must not wait for them.
     from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog  # noqa: PLC0415
 
+    # A retry that helps is nobody's business, one that does not ends in an error that says all.
+    set_on_retry_hooks([])
     try:
         tables = IcebergTables(open_sqlite_catalog(settings.home / "catalog.db", settings.home / "warehouse"))
     except OSError as error:

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,11 @@ import numpy as np
 from astropy.io import fits
 
 from pipeline.cli.app import run
-from pipeline.ports import RawFrame
+from pipeline.ports import OriginalStore, RawFrame
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.ingest import Ingestor
 from pipeline.run.lake import KillSwitch, Lake
+from pipeline.run.land import land_files
 from pipeline.run.prepare import prepare_frame
 from pipeline.run.prepared import PreparePlan
 from pipeline.run.report import Report
@@ -167,6 +168,10 @@ class InlinePool:
 
     def __exit__(self, *_: object) -> None:
         """There is nothing to stop."""
+
+    def land(self, paths: list[Path], originals: OriginalStore, max_bytes: int) -> Callable[[], list]:
+        """Read and keep when it is waited for."""
+        return lambda: land_files([path.absolute() for path in paths], originals, max_bytes)
 
     def submit(self, raw: RawFrame, place: Path) -> PendingFrame:
         """Decode when it is waited for."""

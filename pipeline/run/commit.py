@@ -101,15 +101,15 @@ class Committer:
         columns = ["verdict_id", "frame_id", "embedding", "judged_at"]
         stored = self._lake.tables.scan("verdicts", columns, where={"frame_id": sorted(set(doubtful))}).to_pylist()
         stored.sort(key=lambda row: row["judged_at"])
-        newest = {(row["frame_id"], row["embedding"]): row["verdict_id"] for row in stored}
         given = {row["verdict_id"] for row in stored}
         for verdict in verdicts:
             old = verdict["verdict_id"]
-            if old in given and newest[verdict["frame_id"], verdict.get("embedding")] != old:
-                verdict["verdict_id"] = renew_verdict_id(old, verdict["judged_at"])
-                for detection in found:
-                    if detection["verdict_id"] == old:
-                        detection["verdict_id"] = verdict["verdict_id"]
+            if old not in given:
+                continue
+            verdict["verdict_id"] = _choose_id(verdict, _find_newest(stored, verdict))
+            for detection in found:
+                if detection["verdict_id"] == old:
+                    detection["verdict_id"] = verdict["verdict_id"]
 
     def report_member(self, frame_id: str) -> Report:
         """The line of a frame that is a reference already."""
@@ -277,6 +277,24 @@ def _entity(item: Item, embedding: Embedding) -> VectorEntity:
 
 def _is_prepared(item: Item) -> bool:
     return isinstance(item.result, Prepared)
+
+
+def _choose_id(verdict: Row, newest: Row | None) -> str:
+    """The id of the newest verdict if that says the same, else one of its own."""
+    own: str = verdict["verdict_id"]
+    if newest is not None:
+        standing: str = newest["verdict_id"]
+        if standing in (own, renew_verdict_id(own, newest["judged_at"])):
+            return standing
+    return renew_verdict_id(own, verdict["judged_at"])
+
+
+def _find_newest(stored: Sequence[Row], verdict: Row) -> Row | None:
+    """The last verdict under the same embedding; `unreadable` has none and stands beside every one."""
+    frame_id, embedding = verdict["frame_id"], verdict.get("embedding")
+    rivals = [row for row in stored if row["frame_id"] == frame_id]
+    same = [row for row in rivals if embedding is None or row["embedding"] in (embedding, None)]
+    return same[-1] if same else None
 
 
 def _known_ids(batch: Batch) -> list[str]:

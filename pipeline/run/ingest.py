@@ -20,11 +20,14 @@ from pipeline.run.commit import Committer
 from pipeline.run.detect import Judge
 from pipeline.run.lake import KillSwitch, Lake, load_known
 from pipeline.run.land import Landed, NotLanded, split_batches
+from pipeline.run.prepared import TOO_MANY_BYTES
 from pipeline.run.references import ReferenceSet, load_references
 from pipeline.run.report import Report
 from pipeline.run.stored import load_reports, load_verdicts
 from pipeline.run.workers import WorkerPool
 from pipeline.source.spool import show_path
+
+_LEAST_FIRST = 64
 
 
 class Ingestor:
@@ -62,8 +65,9 @@ class Ingestor:
         if left_behind := self._find_left_behind({show_path(path.absolute()) for path in paths}):
             started.append(self._resume(left_behind))
         size = batch or self._lake.batch
-        # Small groups first: workers and stores are busy sooner.
-        for landed in self._land_ahead(split_batches(paths, size, max(1, size // 8))):
+        # Where batches are large a smaller one first: workers and stores are busy sooner.
+        first = max(size // 8, min(size, _LEAST_FIRST))
+        for landed in self._land_ahead(split_batches(paths, size, first)):
             started.append(self._start(landed))
             if len(started) > 1:
                 yield from self._finish(started.popleft())
@@ -167,9 +171,11 @@ class Ingestor:
         if self._request.judge_again:
             return in_flight & set(known)
         verdicts = load_verdicts(self._lake.tables, known, self._request.embedding)
-        # What was refused unread and not kept (too large, then) is tried anew when it is delivered again.
-        lost = {i for i, v in verdicts.items() if v["status"] == "unreadable" and not self._lake.originals.locate(i)}
-        return (verdicts.keys() - lost) | (in_flight & set(known))
+        # What was over the size limit then, and was kept now, is within it.
+        grown = {
+            i for i, v in verdicts.items() if v["reason"].startswith(TOO_MANY_BYTES) and self._lake.originals.locate(i)
+        }
+        return (verdicts.keys() - grown) | (in_flight & set(known))
 
     def _number(self, batch: Batch) -> None:
         recorded = [

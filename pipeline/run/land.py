@@ -57,7 +57,11 @@ def _land(path: Path, originals: OriginalStore, max_bytes: int) -> Landed | NotL
             return NotLanded(shown, f"{shown} is not a regular file")
         if status.st_size > max_bytes:
             return Landed(shown, hash_file(path), status.st_size, path)
-        frame_id, size, place = originals.put(path)
+        try:
+            frame_id, size, place = originals.put(path)
+        except MemoryError:
+            # Larger than a worker may hold: decoding it will say so, in its own place.
+            return Landed(shown, hash_file(path), status.st_size, path)
     except UsageError:
         return NotLanded(shown, f"cannot read {shown}")
     except OSError as error:

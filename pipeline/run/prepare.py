@@ -9,7 +9,7 @@ from pipeline.embed.types import NothingToEmbedError
 from pipeline.errors import UnreadableFrameError
 from pipeline.frame.fits import decode
 from pipeline.frame.header import describe
-from pipeline.run.prepared import Prepared, PreparePlan, Unreadable
+from pipeline.run.prepared import TOO_MANY_BYTES, Prepared, PreparePlan, Unreadable
 
 
 def prepare_frame(path: Path, name: str, frame_id: str, plan: PreparePlan) -> Prepared | Unreadable:
@@ -17,7 +17,7 @@ def prepare_frame(path: Path, name: str, frame_id: str, plan: PreparePlan) -> Pr
     try:
         size = path.stat().st_size
         if size > plan.limits.max_bytes:
-            return Unreadable("too_large", f"{size:,} bytes; the limit is {plan.limits.max_bytes:,}")
+            return Unreadable(TOO_MANY_BYTES, f"{size:,} bytes; the limit is {plan.limits.max_bytes:,}")
         frame = decode(_read(path, frame_id), name=name, limits=plan.limits, frame_id=frame_id)
         row = describe(frame, plan.sky)
         vectors = {e.name: e.embed(frame.pixels, frame.valid) for e in plan.embeddings}

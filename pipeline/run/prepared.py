@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from pipeline.embed.types import Embedding
 from pipeline.frame.types import DecodeLimits, FrameRow, SkyRules
 
+TOO_MANY_BYTES = "too_many_bytes"
+"""Code of a file that was over the size limit: its bytes were not kept, so a new delivery is a new chance."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreparePlan:

@@ -157,7 +157,7 @@ def unreadable_row(raw: RawFrame, problem: Unreadable, rules: JudgeRules, at: da
     """A row of `verdicts` for bytes that are no frame: there is a verdict on everything that was delivered."""
     return {
         **_verdict_core(raw, Status.UNREADABLE, f"{problem.code}: {problem.reason}", at),
-        "verdict_id": _verdict_id(raw.frame_id, "", problem.code, rules, None, at.isoformat()),
+        "verdict_id": _verdict_id(raw.frame_id, "", problem.code, rules, None, problem.reason),
         "neighbours": [],
         "models": [],
     }

@@ -6,6 +6,7 @@ import fcntl
 import logging
 from pathlib import Path
 
+import numpy as np
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient, MilvusException
 
@@ -23,16 +24,29 @@ def open_lite(path: Path, reference_set: str = DEFAULT_SET) -> MilvusVectors:
     # The client logs what it then raises; users get our one line instead.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
+    if _is_held(path):
+        raise LockedError(f"{path} is open in another oddframe process; stop it first")
+    _drop_broken_indexes(path)
     try:
         client = MilvusClient(str(path))
     except MilvusException as error:
-        if _is_held(path):
-            raise LockedError(f"{path} is open in another oddframe process; stop it first") from error
         raise StoreError(f"cannot open the vector store {path}: {first_line(error)}") from error
     # The client leaves its server, and with it the lock on the directory, to the end of the process.
     store = MilvusVectors(client, reference_set, lambda: server_manager_instance.release_server(str(path)))
     store.settle()
     return store
+
+
+def _drop_broken_indexes(path: Path) -> None:
+    """Remove index files that a process was killed in the middle of writing.
+
+    Milvus Lite never opens a collection again that has one; of a file that is not there it makes a new one.
+    """
+    for index in path.rglob("*.idx"):
+        try:
+            np.load(index, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            index.unlink(missing_ok=True)
 
 
 def _is_held(path: Path) -> bool:

@@ -17,11 +17,11 @@ import pyarrow as pa
 import stamina
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, In
 from pyiceberg.table import Table
 from sqlalchemy import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError
 from pipeline.ports import SourcePosition
@@ -62,14 +62,17 @@ class IcebergTables:
 
     def create_missing(self) -> None:
         """Create the namespace and every table that is not there."""
-        self._catalog.create_namespace_if_not_exists(NAMESPACE)
-        for definition in TABLES:
-            self._tables[definition.name] = self._catalog.create_table_if_not_exists(
-                f"{NAMESPACE}.{definition.name}",
-                definition.schema,
-                partition_spec=definition.partition_spec,
-                properties=_TABLE_PROPERTIES,
-            )
+        # Two processes on a fresh home both find nothing there: the one that came second looks again.
+        for attempt in stamina.retry_context(on=(IntegrityError, TableAlreadyExistsError), attempts=10, timeout=30):
+            with attempt:
+                self._catalog.create_namespace_if_not_exists(NAMESPACE)
+                for definition in TABLES:
+                    self._tables[definition.name] = self._catalog.create_table_if_not_exists(
+                        f"{NAMESPACE}.{definition.name}",
+                        definition.schema,
+                        partition_spec=definition.partition_spec,
+                        properties=_TABLE_PROPERTIES,
+                    )
 
     def append(
         self, table: str, rows: Sequence[Mapping[str, Any]], positions: Sequence[SourcePosition] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -394,6 +395,65 @@ def test_a_kill_in_mid_flush_doubles_nothing(killed_in_mid_flush, spec):
     settled.close()
     assert (held.doubled, held.frames) == (frozenset(), {name(i) for i in range(50)})
     assert counted[0]["count(*)"] == 50
+
+
+@pytest.mark.parametrize("left", [0, 60, 200])
+def test_an_index_file_that_a_kill_cut_short_is_made_anew(tmp_path, spec, left):
+    first = open_lite(tmp_path / "v.db")
+    first.upsert(spec, [entity(i) for i in range(9)])
+    first.put_references(spec, [entity(i) for i in range(9)])
+    first.close()
+    indexes = list((tmp_path / "v.db").rglob("*.idx"))
+    assert indexes
+    for index in indexes:
+        assert index.stat().st_size > left
+        index.write_bytes(index.read_bytes()[:left])
+    again = open_lite(tmp_path / "v.db")
+    found, held = ask(again, spec, unit(1), k=20), again.contents(spec)
+    again.close()
+    assert [c.frame_id for c in found] == [name(i) for i in range(9)]
+    assert held.frames == {name(i) for i in range(9)}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])
+def test_a_log_that_a_kill_cut_short_loses_no_more_than_its_end(tmp_path, spec, share):
+    home = tmp_path / "v.db"
+    first = open_lite(home)
+    first.upsert(spec, [entity(i) for i in range(3)])
+    first.flush()
+    for number in range(3, 9):
+        first.upsert(spec, [entity(number)])
+    logs = {path: path.read_bytes() for path in home.rglob("wal/*")}
+    kept = {path: path.read_bytes() for path in home.rglob("*") if path.is_file() and path not in logs}
+    first.close()
+    shutil.rmtree(home)
+    for path, content in (kept | {path: log[: int(len(log) * share)] for path, log in logs.items()}).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    again = open_lite(home)
+    held = again.contents(spec).frames
+    again.upsert(spec, [entity(i) for i in range(9)])
+    whole = again.contents(spec)
+    again.close()
+    assert {name(i) for i in range(3)} <= held <= {name(i) for i in range(9)}
+    assert (whole.frames, whole.doubled) == ({name(i) for i in range(9)}, frozenset())
+
+
+def test_rows_that_a_kill_cut_short_while_they_were_written_are_written_again(tmp_path, spec):
+    home = tmp_path / "v.db"
+    first = open_lite(home)
+    first.upsert(spec, [entity(i) for i in range(3)])
+    first.flush()
+    (data,) = home.rglob("data/*.parquet")
+    first.close()
+    (data.parent / "data_000004_000006.parquet").write_bytes(data.read_bytes()[:100])
+    again = open_lite(home)
+    again.upsert(spec, [entity(i) for i in range(3, 6)])
+    again.flush()
+    again.close()
+    last = open_lite(home)
+    assert last.contents(spec).frames == {name(i) for i in range(6)}
+    last.close()
 
 
 def test_milvus_lite_in_a_deep_directory_with_spaces_and_accents_opens(tmp_path, spec):

@@ -218,3 +218,15 @@ def test_a_frame_that_needs_more_memory_than_a_worker_has_is_quarantined(seeds, 
         assert [r["status"] for r in reports] == ["unreadable", "no_reference"]
         assert reports[0]["reason"].split(":")[0] in ("too_large", "worker_died")
         assert wrong(lake) == {}
+
+
+def test_a_file_larger_than_a_worker_may_hold_stops_nothing(seeds, tmp_path):
+    large = tmp_path / "large.fits"
+    with large.open("wb") as file:
+        file.write(seeds[1][0])
+        file.truncate(600 * 2**20)
+    with lake_at(tmp_path / "home", decode={"memory_mb": 512, "max_bytes": 2**30}) as lake:
+        reports = ingest(lake, [large, seeds[0][0]])
+        assert [r["status"] for r in reports] == ["unreadable", "no_reference"]
+        assert reports[0]["reason"].startswith("too_large")
+        assert wrong(lake) == {}

@@ -262,10 +262,20 @@ def test_quarantine_can_be_driven_again_once_the_limits_allow(home, night, tmp_p
         assert wrong(lake) == {}
         before = snapshots(lake)
         assert [r["name"] for r in redrive(lake)] == ["broken.fits"]
-        assert statuses(ingest(lake, [path])) == ["normal"]
-        assert {k: v for k, v in snapshots(lake).items() if k != "verdicts"} == {
-            k: v for k, v in before.items() if k != "verdicts"
-        }
+        assert statuses(ingest(lake, [path, broken])) == ["normal", "unreadable"]
+        assert snapshots(lake) == before
+
+
+def test_a_verdict_that_is_true_again_is_the_newest_again(home, night):
+    path = night["science"][1]
+    for limits, said in (({}, "normal"), ({"max_pixels": 1000}, "unreadable"), ({}, "normal")) * 2:
+        with lake_at(home, decode=limits) as lake:
+            assert statuses(ingest(lake, [path], judge_again=True)) == [said]
+            assert statuses(ingest(lake, [path])) == [said]
+            assert [r["status"] for r in list_verdicts(lake.tables) if r["name"] == path.name][-1:] == [said]
+    with lake_at(home) as lake:
+        assert Counter(r["status"] for r in rows(lake, "verdicts")) == {"normal": 4 - 1, "unreadable": 2}
+        assert wrong(lake) == {}
 
 
 def test_an_unreadable_reference_is_quarantined_once_however_often_it_is_added(lake, night, tmp_path):
@@ -281,11 +291,14 @@ def test_a_file_over_the_size_limit_is_hashed_and_not_copied(home, night):
     path = night["science"][0]
     with lake_at(home, decode={"max_bytes": 4000}) as lake:
         (report,) = ingest(lake, [path])
-        assert (report["status"], report["reason"].split(":")[0]) == ("unreadable", "too_large")
+        assert (report["status"], report["reason"].split(":")[0]) == ("unreadable", "too_many_bytes")
         assert report["frame_id"] == hashlib.sha256(path.read_bytes()).hexdigest()
         assert lake.originals.locate(report["frame_id"]) is None
         (again,) = redrive(lake)
         assert "not kept" in again["reason"]
+        before = snapshots(lake)
+        assert ingest(lake, [path]) == [report]
+        assert snapshots(lake) == before
         assert wrong(lake) == {}
 
 
