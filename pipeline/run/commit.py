@@ -12,6 +12,7 @@ from pipeline.ports import SourcePosition, VectorEntity
 from pipeline.run.batch import Batch, IngestRequest, Item, Standing
 from pipeline.run.detect import Judge, Judged
 from pipeline.run.lake import KillSwitch, Lake, spec_of
+from pipeline.run.overruled import name_anew
 from pipeline.run.prepared import Prepared, Unreadable
 from pipeline.run.references import ReferenceSet, load_references
 from pipeline.run.report import Report, reference_report, report_of
@@ -22,7 +23,6 @@ from pipeline.run.rows import (
     frame_row,
     member_row,
     quarantine_row,
-    renew_verdict_id,
     unreadable_row,
     verdict_row,
 )
@@ -62,7 +62,7 @@ class Committer:
         self._append_quarantine(batch)
         # Judged again against the same references, a frame gets the verdict it has.
         doubtful = _known_ids(batch)
-        self._rename_overruled(verdicts, found, doubtful)
+        name_anew(self._lake.tables, verdicts, found, doubtful)
         self._append_missing("detections", found, batch, "verdict_id", doubtful)
         self._append_missing("verdicts", verdicts, batch, "verdict_id", doubtful)
         self._deliver(batch)
@@ -93,23 +93,6 @@ class Committer:
                 batch.reports[item.landed.frame_id]["status"] = str(Status.NOT_SEARCHED)
         self._deliver(batch)
         return load_references(self._lake)
-
-    def _rename_overruled(self, verdicts: Sequence[Row], found: Sequence[Row], doubtful: Sequence[str]) -> None:
-        """Give a verdict that was given before, and overruled since, an id of its own: it is the newest again."""
-        if not doubtful:
-            return
-        columns = ["verdict_id", "frame_id", "embedding", "judged_at"]
-        stored = self._lake.tables.scan("verdicts", columns, where={"frame_id": sorted(set(doubtful))}).to_pylist()
-        stored.sort(key=lambda row: row["judged_at"])
-        given = {row["verdict_id"] for row in stored}
-        for verdict in verdicts:
-            old = verdict["verdict_id"]
-            if old not in given:
-                continue
-            verdict["verdict_id"] = _choose_id(verdict, _find_newest(stored, verdict))
-            for detection in found:
-                if detection["verdict_id"] == old:
-                    detection["verdict_id"] = verdict["verdict_id"]
 
     def report_member(self, frame_id: str) -> Report:
         """The line of a frame that is a reference already."""
@@ -277,24 +260,6 @@ def _entity(item: Item, embedding: Embedding) -> VectorEntity:
 
 def _is_prepared(item: Item) -> bool:
     return isinstance(item.result, Prepared)
-
-
-def _choose_id(verdict: Row, newest: Row | None) -> str:
-    """The id of the newest verdict if that says the same, else one of its own."""
-    own: str = verdict["verdict_id"]
-    if newest is not None:
-        standing: str = newest["verdict_id"]
-        if standing in (own, renew_verdict_id(own, newest["judged_at"])):
-            return standing
-    return renew_verdict_id(own, verdict["judged_at"])
-
-
-def _find_newest(stored: Sequence[Row], verdict: Row) -> Row | None:
-    """The last verdict under the same embedding; `unreadable` has none and stands beside every one."""
-    frame_id, embedding = verdict["frame_id"], verdict.get("embedding")
-    rivals = [row for row in stored if row["frame_id"] == frame_id]
-    same = [row for row in rivals if embedding is None or row["embedding"] in (embedding, None)]
-    return same[-1] if same else None
 
 
 def _known_ids(batch: Batch) -> list[str]:

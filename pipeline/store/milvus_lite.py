@@ -11,7 +11,8 @@ from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient, MilvusException
 
 from pipeline.errors import LockedError, StoreError
-from pipeline.store.vectors_milvus import DEFAULT_SET, MilvusVectors, first_line
+from pipeline.store.milvus_faults import first_line
+from pipeline.store.vectors_milvus import DEFAULT_SET, MilvusVectors
 
 
 def open_lite(path: Path, reference_set: str = DEFAULT_SET) -> MilvusVectors:

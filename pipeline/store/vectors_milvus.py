@@ -12,15 +12,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
-from pymilvus import MilvusClient, MilvusException
+from pymilvus import MilvusClient
 
-from pipeline.errors import TransientError
 from pipeline.ports import Candidate, Prefilter, VectorCounts, VectorEntity, VectorSpec
 from pipeline.store.filters import build_filter, one_of
 from pipeline.store.matrix import Cell, search_matrix
+from pipeline.store.milvus_faults import Faults
 from pipeline.store.milvus_layout import (
     COLLECTION_PREFIX,
     FRAMES_PARTITION,
@@ -110,7 +109,7 @@ class MilvusVectors:
         self.flush()
         for start in range(0, len(queries), min(size, _QUERIES_PER_CALL)):
             group = np.ascontiguousarray(queries[start : start + min(size, _QUERIES_PER_CALL)], dtype=np.float32)
-            with _Faults("search"):
+            with Faults("search"):
                 answer = self._client.search(
                     name_collection(spec),
                     list(group),
@@ -166,7 +165,7 @@ class MilvusVectors:
     def specs(self) -> list[str]:
         """Keys of the specs that hold anything."""
         keys: set[str] = set()
-        with _Faults("list"):
+        with Faults("list"):
             for collection in self._client.list_collections():
                 if collection.startswith(COLLECTION_PREFIX):
                     self._client.load_collection(collection)
@@ -177,7 +176,7 @@ class MilvusVectors:
     def flush(self) -> None:
         """Done before every read: unflushed rows are read through a slow path on Milvus Lite."""
         for collection in sorted(self._dirty):
-            with _Faults("flush"):
+            with Faults("flush"):
                 self._client.flush(collection)
         self._dirty.clear()
 
@@ -197,7 +196,7 @@ class MilvusVectors:
         for partition, unique in by_partition.items():
             self._ensure_partition(spec, partition)
             for group in _groups(list(unique.values()), _ROWS_PER_CALL):
-                with _Faults("upsert"):
+                with Faults("upsert"):
                     self._client.upsert(name_collection(spec), group, partition_name=partition)
         self._dirty.add(name_collection(spec))
 
@@ -205,7 +204,7 @@ class MilvusVectors:
         if not self._known_partitions(spec):
             return
         for group in _groups(list(ids), _IDS_PER_CALL):
-            with _Faults("delete"):
+            with Faults("delete"):
                 self._client.delete(name_collection(spec), filter=one_of("id", group))
         self._dirty.add(name_collection(spec))
         self.flush()
@@ -215,7 +214,7 @@ class MilvusVectors:
         key = (spec.key, expression)
         if key not in self._cells:
             self.flush()
-            with _Faults("query"):
+            with Faults("query"):
                 counted = self._client.query(
                     name_collection(spec),
                     filter=expression,
@@ -245,7 +244,7 @@ class MilvusVectors:
         self, spec: VectorSpec, expression: str, fields: list[str], partitions: list[str] | None
     ) -> Iterator[dict[str, Any]]:
         self.flush()
-        with _Faults("query"):
+        with Faults("query"):
             pages = self._client.query_iterator(
                 name_collection(spec),
                 batch_size=_IDS_PER_CALL,
@@ -266,7 +265,7 @@ class MilvusVectors:
     def _known_partitions(self, spec: VectorSpec) -> set[str]:
         collection = name_collection(spec)
         if collection not in self._partitions:
-            with _Faults("describe"):
+            with Faults("describe"):
                 if not self._client.has_collection(collection):
                     return set()
                 self._client.load_collection(collection)
@@ -277,7 +276,7 @@ class MilvusVectors:
         collection = name_collection(spec)
         if partition in self._known_partitions(spec):
             return
-        with _Faults("create"):
+        with Faults("create"):
             if not self._client.has_collection(collection):
                 create_collection(self._client, spec)
                 self._client.load_collection(collection)
@@ -286,20 +285,6 @@ class MilvusVectors:
                 # A server makes a new partition searchable only when the collection is loaded once more.
                 self._client.load_collection(collection)
         self._partitions.setdefault(collection, set()).add(partition)
-
-
-class _Faults:
-    """Turns what pymilvus raises into our errors; the client has retried what it could by then."""
-
-    def __init__(self, action: str) -> None:
-        self._action = action
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (MilvusException, grpc.RpcError)):
-            raise TransientError(f"vector store, {self._action}: {first_line(error)}") from error
 
 
 def _to_candidate(hit: Any) -> Candidate:
@@ -313,8 +298,3 @@ def _is_tie(hits: Any, k: int) -> bool:
 def _groups(items: list[Any], size: int) -> Iterator[list[Any]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what a client raised: the others are its own traceback."""
-    return str(error).strip().splitlines()[0]
