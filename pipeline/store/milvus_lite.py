@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def open_lite(path: Path, reference_set: str = DEFAULT_SET) -> MilvusVectors:
     if _is_held(path):
         raise LockedError(f"{path} is open in another oddframe process; stop it first")
     _drop_broken_indexes(path)
+    _drop_unborn_collections(path)
     try:
         client = MilvusClient(str(path))
     except MilvusException as error:
@@ -48,6 +50,13 @@ def _drop_broken_indexes(path: Path) -> None:
             np.load(index, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError):
             index.unlink(missing_ok=True)
+
+
+def _drop_unborn_collections(path: Path) -> None:
+    """Remove directories of collections that a process was killed in the middle of creating: they bar the next try."""
+    for collection in path.glob("collections/*"):
+        if not (collection / "schema.json").exists() and not any(collection.rglob("*.parquet")):
+            shutil.rmtree(collection)
 
 
 def _is_held(path: Path) -> bool:

@@ -64,8 +64,9 @@ class MilvusVectors:
 
         A process killed while Milvus Lite flushed leaves a log that would be replayed on top of the flushed rows.
         """
-        for collection in self._client.list_collections():
-            self._client.flush(collection)
+        with Faults("open"):
+            for collection in self._client.list_collections():
+                self._client.flush(collection)
 
     def upsert(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
         """Keep one vector per frame id; the same id again replaces the earlier one."""

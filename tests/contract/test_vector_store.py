@@ -415,6 +415,18 @@ def test_an_index_file_that_a_kill_cut_short_is_made_anew(tmp_path, spec, left):
     assert held.frames == {name(i) for i in range(9)}
 
 
+def test_a_collection_that_a_kill_left_half_created_is_created_anew(tmp_path, spec):
+    first = open_lite(tmp_path / "v.db")
+    first.upsert(VectorSpec("another", "1", 8), [entity(1)])
+    first.close()
+    (tmp_path / "v.db" / "collections" / name_collection(spec) / "partitions").mkdir(parents=True)
+    again = open_lite(tmp_path / "v.db")
+    again.upsert(spec, [entity(2)])
+    held = again.contents(spec).frames, again.contents(VectorSpec("another", "1", 8)).frames
+    again.close()
+    assert held == ({name(2)}, {name(1)})
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])
 def test_a_log_that_a_kill_cut_short_loses_no_more_than_its_end(tmp_path, spec, share):
     home = tmp_path / "v.db"

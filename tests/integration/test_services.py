@@ -442,6 +442,15 @@ def test_vectors_that_went_missing_are_embedded_again(lake, night):
         assert replay_verdict(lake, find_verdict(lake.tables, report["name"])).same
 
 
+def test_a_vector_store_that_is_gone_is_made_anew(home, night):
+    with lake_at(home) as lake:
+        before = ingest(lake, [*night["science"], *night["odd"]])
+    shutil.rmtree(home / "vectors.db")
+    with lake_at(home) as lake:
+        mend(lake, "none missing")
+        assert ingest(lake, [*night["science"], *night["odd"]], judge_again=True) == before
+
+
 def test_a_reference_vector_that_went_missing_is_put_back(lake):
     reference = list_references(lake)[0]["frame_id"]
     lake.vectors.drop_references(spec_of(lake.embeddings[0]), [reference])
