@@ -18,7 +18,7 @@ _CONTENT_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class LocalOriginals:
-    """Content-addressed files under `root/ab/cd/<sha256>`; a file once there is never written again."""
+    """Content-addressed files under `root/ab/<sha256>`; a file once there is never written again."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -79,13 +79,13 @@ class LocalOriginals:
 
     def ids(self) -> Iterator[str]:
         """Every content hash kept here."""
-        for path in sorted(self._root.glob("??/??/*")):
+        for path in sorted(self._root.glob("??/*")):
             if _CONTENT_NAME.fullmatch(path.name):
                 yield path.name
 
     def sweep(self) -> int:
         """Remove half-written copies a killed process left; returns how many."""
-        leftovers = list(self._root.glob("??/??/.*.part"))
+        leftovers = list(self._root.glob("??/.*.part"))
         for path in leftovers:
             path.unlink(missing_ok=True)
         return len(leftovers)
@@ -93,11 +93,11 @@ class LocalOriginals:
     def _place(self, frame_id: str) -> Path:
         if not _CONTENT_NAME.fullmatch(frame_id):
             raise UsageError(f"{frame_id!r} is not a frame id (64 hex digits)")
-        return self._root / frame_id[:2] / frame_id[2:4] / frame_id
+        return self._root / frame_id[:2] / frame_id
 
     def _settle(self, place: Path) -> None:
         """Force a file, its name, and the directories above it to disk."""
-        for path in (place, place.parent, place.parent.parent, self._root):
+        for path in (place, place.parent, self._root):
             handle = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(handle)

@@ -86,8 +86,8 @@ def test_many_threads_may_put_the_same_content(store, tmp_path):
 def test_half_a_copy_that_a_kill_left_is_no_content_and_is_swept(tmp_path):
     store = LocalOriginals(tmp_path / "kept")
     frame_id = make(tmp_path / "a.fits", b"whole")
-    (tmp_path / "kept" / frame_id[:2] / frame_id[2:4]).mkdir(parents=True)
-    half = tmp_path / "kept" / frame_id[:2] / frame_id[2:4] / f".{frame_id}.0123.part"
+    (tmp_path / "kept" / frame_id[:2]).mkdir(parents=True)
+    half = tmp_path / "kept" / frame_id[:2] / f".{frame_id}.0123.part"
     half.write_bytes(b"wh")
     assert store.locate(frame_id) is None
     assert list(store.ids()) == []
