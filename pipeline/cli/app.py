@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -48,13 +50,14 @@ _COMMANDS = {
     "verify": ("pipeline.cli.tables:verify", "Prove that source, tables, vectors and originals agree."),
     "archive": ("pipeline.cli.tables:archive", "Move old originals to the archive and tidy the tables."),
     "flows": ("pipeline.cli.flows:flows", "Serve or deploy the Prefect flows."),
+    "stack": ("pipeline.cli.stack:stack", "Kafka, Presto, Milvus and Prefect on this machine."),
     "doctor": ("pipeline.cli.tables:doctor", "Is everything there that a night needs?"),
 }
 
 app = App(
     name="oddframe",
     help="A lakehouse image anomaly pipeline: frames in, verdicts out, every one of them replayable.",
-    version="0.1.0",
+    version=partial(metadata.version, "oddframe"),
     help_format="plaintext",
     suppress_keyboard_interrupt=False,  # `run` has a sentence for it
 )
