@@ -1,0 +1,294 @@
+"""A Kafka topic as a source of frames: where to begin is what the lake says, a consumer group shares the partitions.
+
+Offsets committed to Kafka are a hint for dashboards. A partition that is assigned is read from the first offset that
+the lake does not hold, asked at that moment; one that is taken away takes what was polled from it along: `still_mine`
+says what may be committed. One thread polls, asks, commits to the lake and acknowledges; then no message that somebody
+else commits passes `still_mine`, for a group hands a partition on only while its old reader is inside `poll`.
+
+Partitions are never paused: kafka-python 3.0.12 forgets what it had fetched for one that was. Who is busy does not
+poll; heartbeats go on in the background for as long as `PollRules.busy_seconds`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
+from kafka.structs import MemberState
+
+from pipeline.ports import Positions, SourcePosition
+from pipeline.source.connection import KafkaConnection, explain, open_client
+from pipeline.source.kafka_group import Listener, Partition
+from pipeline.source.kafka_messages import (
+    KafkaMessage,
+    convert_record,
+    count_expired,
+    find_first_missing,
+    name_partition,
+    split_partition,
+)
+from pipeline.source.topics import require_topic
+
+_LOG = logging.getLogger(__name__)
+_FETCH_BYTES = 48 * 1024 * 1024
+_PARTITION_FETCH_BYTES = 8 * 1024 * 1024
+_ANSWER_MS = 10_000
+_CLOSE_MS = 3_000
+_PAUSE_SECONDS = 0.2
+_ASK_SECONDS = 30.0
+"""A broker that was killed is back by then."""
+
+_LONGEST_EMPTY = 10_000
+"""Longer stretches without a message are left out of the positions: they are another range there, no harm."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollRules:
+    """How much is taken at once, and how long a reader may be silent.
+
+    Attributes:
+        max_bytes: of one poll; a single larger message still comes, alone. As much again may wait in memory.
+        busy_seconds: longest time between two polls; after that the group takes the partitions away.
+        session_seconds: a reader that was killed is missed after this long.
+    """
+
+    max_bytes: int = 256 * 1024 * 1024
+    busy_seconds: float = 600.0
+    session_seconds: float = 30.0
+
+
+class KafkaSource:
+    """Reads a topic as a member of a group; see the module's text. Not for more than one thread."""
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        topic: str,
+        group: str,
+        held: Callable[[], Positions],
+        rules: PollRules | None = None,
+    ) -> None:
+        """Join the group; partitions come with the first polls.
+
+        Args:
+            connection: the cluster.
+            topic: its topic, which must be there.
+            group: readers of one group share the partitions.
+            held: reads from the lake which positions it holds now; asked whenever partitions are assigned.
+            rules: sizes and times.
+
+        Raises:
+            UsageError: credentials are refused, or there is no such topic for this user.
+            TransientError: the cluster does not answer.
+        """
+        self._topic = topic
+        self._read_held = held
+        self._held: Positions | None = None
+        self._rules = rules or PollRules()
+        self._ours: dict[TopicPartition, Partition] = {}
+        self._ready: deque[KafkaMessage] = deque()
+        self._ready_bytes = 0
+        self._closed = False
+        self._unplaced: set[TopicPartition] = set()
+        self.expired: dict[str, int] = {}
+        """Messages that retention deleted before they were read, by partition."""
+        self._consumer = open_client(
+            KafkaConsumer,
+            connection,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            fetch_max_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
+            max_poll_interval_ms=int(self._rules.busy_seconds * 1000),
+            session_timeout_ms=int(self._rules.session_seconds * 1000),
+        )
+        try:
+            self._consumer.subscribe([topic], listener=Listener(self._lose, self._unplaced.update))
+            # In this order: a reader that joins before it knows the topic's partitions joins twice.
+            require_topic(self._consumer, topic)
+        except BaseException:
+            self.close()
+            raise
+
+    def poll(self, max_messages: int, seconds: float) -> list[KafkaMessage]:
+        """Messages that the lake does not hold, in order in each partition.
+
+        Returns when there are `max_messages`, when they are `PollRules.max_bytes` large, or after so many seconds with
+        what there is. A cluster that is away gives nothing; it is connected to again within a second of its return.
+
+        Raises:
+            UsageError: we may not read the topic.
+            TransientError: the cluster or the lake cannot answer; nothing is lost, poll again.
+        """
+        deadline = time.monotonic() + seconds
+        while len(self._ready) < max_messages and self._ready_bytes < self._rules.max_bytes:
+            left = max(0.0, deadline - time.monotonic())
+            self._fetch(max_messages - len(self._ready), left)
+            if not left:
+                break
+        return self._take(max_messages)
+
+    def still_mine(self, positions: Iterable[SourcePosition]) -> set[SourcePosition]:
+        """Those of the positions that were polled here, are not acknowledged, and nobody else may read now.
+
+        The group is asked, so that a process that was suspended learns what it missed.
+
+        Raises:
+            TransientError: the group could not be asked for half a minute; ask again.
+        """
+        deadline = time.monotonic() + _ASK_SECONDS
+        while not self._ask_group(time.monotonic() > deadline):
+            time.sleep(_PAUSE_SECONDS)
+        mine = {
+            SourcePosition(name_partition(*partition), offset)
+            for partition, state in self._ours.items()
+            for offset in state.in_flight
+        }
+        return mine.intersection(positions)
+
+    def acknowledge(self, positions: Sequence[SourcePosition]) -> None:
+        """Tell the group how far we are: a hint, sent and not waited for."""
+        for position in positions:
+            state = self._ours.get(TopicPartition(*split_partition(position.partition)))
+            if state is not None:
+                state.in_flight.discard(position.offset)
+        with suppress(KafkaError):
+            self._consumer.commit_async(self._list_done())
+
+    def lag(self) -> dict[str, int]:
+        """Messages not acknowledged yet, by partition that is ours.
+
+        Raises:
+            TransientError: the cluster does not answer.
+        """
+        try:
+            ends = self._consumer.end_offsets(list(self._ours), timeout_ms=_ANSWER_MS) if self._ours else {}
+            read = {part: self._consumer.position(part, timeout_ms=_ANSWER_MS) or 0 for part in ends}
+        except KafkaError as error:
+            raise explain(error, f"cannot ask how far {self._topic} reaches") from error
+        return {
+            name_partition(*part): max(0, end - max(read[part], self._ours[part].next))
+            + len(self._ours[part].in_flight)
+            for part, end in sorted(ends.items())
+        }
+
+    def close(self) -> None:
+        """Leave the group; its other readers have the partitions at once. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(KafkaError):
+            self._consumer.commit(self._list_done(), timeout_ms=_CLOSE_MS)
+        with suppress(KafkaError):
+            self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
+
+    def _ask_group(self, for_the_last_time: bool) -> bool:
+        """Say to the group how far we are, as the member we think we are; where we are not, everything is lost."""
+        try:
+            self._consumer.commit(self._list_done(), timeout_ms=_ANSWER_MS)
+        except (CommitFailedError, RebalanceInProgressError):
+            self._lose(set(self._ours))
+        except KafkaError as error:
+            if for_the_last_time or not error.retriable:
+                raise explain(error, f"cannot ask the group that reads {self._topic}") from error
+            return False
+        return True
+
+    def _fetch(self, most: int, seconds: float) -> None:
+        try:
+            self._place()
+            self._finish_rebalance()
+            batches = self._consumer.poll(timeout_ms=int(seconds * 1000), max_records=most)
+        except KafkaError as error:
+            if not error.retriable:
+                raise explain(error, f"cannot read topic {self._topic}") from error
+            # The cluster is away, or changes places; the library tries again with the next poll.
+            time.sleep(min(seconds, _PAUSE_SECONDS))
+            return
+        for partition, records in batches.items():
+            # What came of one that was assigned just now was read from where the hint was.
+            if partition in self._ours:
+                self._accept(partition, records)
+
+    def _finish_rebalance(self) -> None:
+        """Have a rebalance gone on with that the end of a poll cut in two.
+
+        kafka-python 3.0.12 forgets one that a change of the topic began: the reader stays without partitions for ever.
+        """
+        if self._consumer.group_metadata().state == MemberState.REBALANCING:
+            self._consumer._coordinator.request_rejoin()  # noqa: SLF001 - there is no other way to ask
+
+    def _place(self) -> None:
+        """Have every newly assigned partition read from the first offset that the lake does not hold."""
+        new = sorted(self._unplaced & self._consumer.assignment())
+        if new:
+            self._held = self._read_held()
+            begins = self._consumer.beginning_offsets(new, timeout_ms=_ANSWER_MS)
+            ends = self._consumer.end_offsets(new, timeout_ms=_ANSWER_MS)
+            for partition in new:
+                name = name_partition(*partition)
+                first = find_first_missing(self._held, name, begins[partition], ends[partition])
+                self._consumer.seek(partition, first)
+                self._note_expired(name, count_expired(self._held, name, begins[partition]))
+                self._ours[partition] = Partition(first)
+        self._unplaced.clear()
+
+    def _accept(self, partition: TopicPartition, records: Sequence[Any]) -> None:
+        state, name = self._ours[partition], name_partition(*partition)
+        for record in records:
+            if record.offset > state.next:
+                self._note_gap(partition, state, record.offset)
+            state.next = record.offset + 1
+            if self._held is not None and self._held.holds(SourcePosition(name, record.offset)):
+                continue
+            message = convert_record(record, tuple(state.empty))
+            state.empty.clear()
+            state.in_flight.add(record.offset)
+            self._ready.append(message)
+            self._ready_bytes += message.size
+
+    def _note_gap(self, partition: TopicPartition, state: Partition, end: int) -> None:
+        """Tell places that never held a message from messages that retention took away unread."""
+        name = name_partition(*partition)
+        begin = self._consumer.beginning_offsets([partition], timeout_ms=_ANSWER_MS)[partition]
+        self._note_expired(name, min(begin, end) - state.next)
+        first = max(state.next, begin)
+        if end - first <= _LONGEST_EMPTY:
+            state.empty += [SourcePosition(name, offset) for offset in range(first, end)]
+
+    def _note_expired(self, partition: str, count: int) -> None:
+        if count > 0:
+            self.expired[partition] = self.expired.get(partition, 0) + count
+            _LOG.warning("%s: retention deleted up to %d messages before they were read", partition, count)
+
+    def _take(self, most: int) -> list[KafkaMessage]:
+        taken: list[KafkaMessage] = []
+        size = 0
+        while self._ready and len(taken) < most:
+            if taken and size + self._ready[0].size > self._rules.max_bytes:
+                break
+            taken.append(self._ready.popleft())
+            size += taken[-1].size
+        self._ready_bytes -= size
+        return taken
+
+    def _lose(self, partitions: set[TopicPartition]) -> None:
+        names = {name_partition(*partition) for partition in partitions}
+        for partition in partitions:
+            self._ours.pop(partition, None)
+        self._unplaced -= partitions
+        self._ready = deque(message for message in self._ready if message.position.partition not in names)
+        self._ready_bytes = sum(message.size for message in self._ready)
+
+    def _list_done(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {partition: OffsetAndMetadata(state.done, "", -1) for partition, state in self._ours.items()}

@@ -1,0 +1,91 @@
+"""A message of a Kafka topic as the pipeline sees it, and the names of places in a topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.ports import Positions, SourcePosition
+
+_PREFIX = "kafka:"
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaMessage:
+    """One message.
+
+    Attributes:
+        sent_at: the record's timestamp, UTC.
+        empty: places just before this one that hold no message and never will: ends of transactions, what was
+            aborted, what was compacted away.
+    """
+
+    position: SourcePosition
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    key: bytes | None
+    sent_at: datetime
+    empty: tuple[SourcePosition, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of value and headers."""
+        return len(self.value or b"") + sum(len(key) + len(content or b"") for key, content in self.headers)
+
+    @property
+    def name(self) -> str:
+        """What to call its frame where the sender did not."""
+        return f"{self.position.partition.removeprefix(_PREFIX).replace(':', '-')}-{self.position.offset}"
+
+
+def list_covered(messages: Iterable[KafkaMessage]) -> list[SourcePosition]:
+    """What a commit of these messages should say it holds: their places and the empty ones before them.
+
+    With the empty ones the lake's positions stay one range, and a restart begins where the work is.
+    """
+    return [position for message in messages for position in (*message.empty, message.position)]
+
+
+def name_partition(topic: str, number: int) -> str:
+    """The partition of a `SourcePosition`."""
+    return f"{_PREFIX}{topic}:{number}"
+
+
+def split_partition(partition: str) -> tuple[str, int]:
+    """Topic and number of a `SourcePosition`'s partition.
+
+    Raises:
+        UsageError: it is not one of Kafka's.
+    """
+    topic, _, number = partition.removeprefix(_PREFIX).rpartition(":")
+    if not partition.startswith(_PREFIX) or not topic or not number.isdecimal():
+        raise UsageError(f"{partition} is no partition of a Kafka topic")
+    return topic, int(number)
+
+
+def find_first_missing(held: Positions, partition: str, first: int, end: int) -> int:
+    """The first offset from `first` on that the lake does not hold; `end` where it holds them all."""
+    return next((n for n in range(first, end) if not held.holds(SourcePosition(partition, n))), end)
+
+
+def count_expired(held: Positions, partition: str, begin: int) -> int:
+    """Offsets just before the oldest that is kept that the lake does not hold; 0 where it holds none before them."""
+    gone = begin
+    while gone > 0 and not held.holds(SourcePosition(partition, gone - 1)):
+        gone -= 1
+    return begin - gone if gone else 0
+
+
+def convert_record(record: Any, empty: tuple[SourcePosition, ...] = ()) -> KafkaMessage:
+    """A message out of the library's record."""
+    return KafkaMessage(
+        position=SourcePosition(name_partition(record.topic, record.partition), record.offset),
+        value=record.value,
+        headers=tuple(record.headers or ()),
+        key=record.key,
+        sent_at=datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC).replace(tzinfo=None),
+        empty=empty,
+    )
