@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import count, product
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -19,14 +20,18 @@ from pymilvus import MilvusClient
 from pipeline.errors import LockedError, StoreError
 from pipeline.ports import Prefilter, VectorEntity, VectorSpec, VectorStore
 from pipeline.run.replay import passes
-from pipeline.store.milvus_layout import name_collection
+from pipeline.store.milvus_layout import COLLECTION_PREFIX, name_collection
 from pipeline.store.milvus_lite import open_lite
+from pipeline.store.milvus_server import open_server
 from pipeline.store.vectors_milvus import MilvusVectors
 from tests import children
 from tests.fakes.vectors import MemoryVectors, belongs
+from tests.stack import require_stack
 
 ANY = Prefilter("cam", "r", (7,), 30.0, 120.0)
 _NUMBERS = count()
+# A server is shared: names of this run's own.
+_MARK = f"t{uuid4().hex[:8]}_"
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +41,32 @@ def lite(tmp_path_factory) -> Iterator[MilvusVectors]:
     opened.close()
 
 
-@pytest.fixture(params=["memory", "lite"])
-def store(request) -> VectorStore:
-    return MemoryVectors() if request.param == "memory" else request.getfixturevalue("lite")
+@pytest.fixture(scope="module")
+def server() -> Iterator[MilvusVectors]:
+    stack = require_stack()
+    opened = open_server(f"http://127.0.0.1:{stack.port('milvus')}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["memory", "lite", "server"])
+def store(request) -> Iterator[VectorStore]:
+    if request.param == "memory":
+        yield MemoryVectors()
+        return
+    opened = request.getfixturevalue(request.param)
+    yield opened
+    if request.param == "server":
+        # A server keeps every collection in memory, and has others to serve.
+        for collection in opened._client.list_collections():
+            if collection.startswith(f"{COLLECTION_PREFIX}{_MARK}"):
+                opened._client.drop_collection(collection)
 
 
 @pytest.fixture
 def spec() -> VectorSpec:
     """A spec of its own for each test, so that all may share one store."""
-    return VectorSpec(f"spec{next(_NUMBERS)}", "1-2x4", 8)
+    return VectorSpec(f"{_MARK}spec{next(_NUMBERS)}", "1-2x4", 8)
 
 
 def name(number: int) -> str:
@@ -81,7 +103,7 @@ def test_a_distance_is_the_root_and_not_its_square(store, spec):
 
 @pytest.mark.parametrize("queries", [1, 3, 4, 40])
 def test_neighbours_are_exactly_those_that_numpy_finds_one_by_one_and_in_bulk(store, queries):
-    spec = VectorSpec(f"exact{next(_NUMBERS)}", "1-8x8", 64)
+    spec = VectorSpec(f"{_MARK}exact{next(_NUMBERS)}", "1-8x8", 64)
     references, asked = scatter(1, 300, 64), scatter(2, queries, 64)
     store.put_references(spec, [entity(i, v) for i, v in enumerate(references)])
     found = store.search(spec, asked, ANY, 10)
@@ -95,7 +117,7 @@ def test_neighbours_are_exactly_those_that_numpy_finds_one_by_one_and_in_bulk(st
 @pytest.mark.parametrize("copies", [1, 6])
 def test_near_ties_do_not_hide_the_nearest(store, copies):
     """Differences far below float32's 1e-7 of a square, as frames of a bright constant sky have them."""
-    spec = VectorSpec(f"ties{next(_NUMBERS)}", "1-8x8", 64)
+    spec = VectorSpec(f"{_MARK}ties{next(_NUMBERS)}", "1-8x8", 64)
     centre = scatter(3, 1, 64)[0]
     steps = np.arange(1, 41)[:, None] * 2e-5 * scatter(4, 40, 64)
     references = (centre + steps).astype(np.float32)
