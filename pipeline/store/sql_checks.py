@@ -31,6 +31,9 @@ _REFUSED: Mapping[type[exp.Expr], str] = {
     exp.ReadParquet: "read_parquet is refused: read from tables and views",
     exp.Columns: "columns() is refused: name the columns",
     exp.AtTimeZone: "AT TIME ZONE is refused: every time here is UTC",
+    exp.Translate: "there is no function translate here; did you mean replace?",
+    exp.ConcatWs: "there is no function concat_ws here; did you mean array_join?",
+    exp.Format: "there is no function format here; did you mean date_format?",
     exp.Repeat: "repeat is refused: it makes an array on Presto and text here",
     exp.ArrayUniqueAgg: "set_agg is refused: its order differs between engines; write array_agg(DISTINCT x ORDER BY x)",
     exp.Skewness: "skewness is refused: the engines define it differently",
@@ -83,6 +86,17 @@ def check_comparisons(tree: exp.Expr) -> None:
         if kinds & _TEXT and kinds & _NOT_TEXT:
             shown = node.sql(DIALECT, comments=False)[:80]
             raise UsageError(f"{shown} compares text with what is none: write DATE '...', TIMESTAMP '...' or a cast")
+
+
+def check_casts(tree: exp.Expr) -> None:
+    """Refuse a type that DuckDB does not have.
+
+    Raises:
+        UsageError: names it.
+    """
+    for kind in tree.find_all(exp.DataType):
+        if kind.is_type(exp.DType.CHAR, exp.DType.NCHAR):
+            raise UsageError("char is refused: the embedded tables do not pad; write varchar")
 
 
 def _is_output(column: exp.Column) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Timer
 from time import monotonic
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import duckdb
@@ -16,22 +15,19 @@ from sqlglot import exp
 
 from pipeline.errors import StoreError, UsageError
 from pipeline.store.schema import TABLES, TableDefinition
-from pipeline.store.sql_catalog import SqlCatalog, read_comments
-from pipeline.store.sql_functions import MACROS
-from pipeline.store.sql_parameters import Value, check_free_values, type_placeholders
-from pipeline.store.sql_rows import SqlColumn, SqlResult
-from pipeline.store.sql_statement import (
-    TOO_DEEP,
-    DescribeTable,
-    ShowTables,
-    parse_statement,
-    suggest,
-)
+from pipeline.store.sql_catalog import SqlCatalog
+from pipeline.store.sql_engine import DIVISION_BY_ZERO, SqlEngine
+from pipeline.store.sql_history import AsOf, TableHistory
+from pipeline.store.sql_macros import FAILURE, MACROS
+from pipeline.store.sql_parameters import Value, type_placeholders
+from pipeline.store.sql_rows import SqlColumn, SqlStream
+from pipeline.store.sql_statement import TOO_DEEP
 from pipeline.store.sql_translate import Translated, suggest_column, translate
-from pipeline.store.sql_types import name_duckdb_type, name_type
+from pipeline.store.sql_types import name_duckdb_type
 
-_NO_PARAMETERS: Mapping[str, Value] = MappingProxyType({})
+_ROWS_AT_ONCE = 1000
 _UNNAMED = re.compile(r"_col_\d+")
+_FAILED = re.compile(rf"'{FAILURE}(.*?)'")
 _MISSING_COLUMN = re.compile(r"(?:Referenced column|a column named) \"(\w+)\"")
 
 
@@ -43,8 +39,8 @@ class Scan(Protocol):
         ...
 
 
-class DuckDbSql:
-    """Answers one reading statement at a time, each on a fresh engine that can reach nothing but the rows scanned."""
+class DuckDbSql(SqlEngine):
+    """Answers each statement on a fresh engine that can reach nothing but the rows scanned."""
 
     def __init__(
         self,
@@ -52,6 +48,7 @@ class DuckDbSql:
         catalog: SqlCatalog,
         tables: Sequence[TableDefinition] = TABLES,
         *,
+        history: TableHistory | None = None,
         seconds: float = 60.0,
         memory_mb: int = 1024,
         threads: int = 2,
@@ -59,84 +56,51 @@ class DuckDbSql:
         """Nothing is read before the first question.
 
         Args:
-            scan: reads the tables.
-            catalog: the views that statements may use.
-            tables: the tables there are.
-            seconds: a statement is stopped after this long; a scan under way is finished first.
+            scan: reads the tables; a scan under way is finished before a statement is stopped.
+            catalog: as for `SqlEngine`, like `tables`, `history` and `seconds`.
+            tables: see there.
+            history: see there.
+            seconds: see there.
             memory_mb: what the engine may use beside the scanned rows, in MiB.
             threads: of the engine.
         """
+        super().__init__(catalog, tables, history=history, seconds=seconds)
         self._scan = scan
-        self._catalog = catalog
-        self._schema = {
-            table.name: {field.name: name_type(field.field_type) for field in table.schema.fields} for table in tables
-        }
-        self._seconds = seconds
         self._memory_mb = memory_mb
         self._threads = threads
 
-    def query(
-        self,
-        text: str,
-        parameters: Mapping[str, Value] = _NO_PARAMETERS,
-        limit: int | None = None,
-        as_of: int | None = None,
-    ) -> SqlResult:
-        """Answer a statement in Presto dialect.
-
-        Args:
-            text: SELECT, WITH, VALUES, SHOW TABLES or DESCRIBE, with `:name` parameters.
-            parameters: a value for each.
-            limit: rows to return at most.
-            as_of: handed to the scan of every table unchanged.
-
-        Raises:
-            UsageError: the statement does not only read, is wrong, or took too much time or memory.
-        """
-        statement = parse_statement(text)
-        if isinstance(statement, ShowTables):
-            names = sorted({*self._schema, *self._catalog.views})
-            return _cut((SqlColumn("Table", "varchar"),), [(name,) for name in names], limit)
-        if isinstance(statement, DescribeTable):
-            return self._describe(statement.name, limit)
-        return self._answer(statement, parameters, limit, as_of)
-
-    def _answer(
-        self, statement: exp.Query, parameters: Mapping[str, Value], limit: int | None, as_of: int | None
-    ) -> SqlResult:
-        values = check_free_values(parameters)
+    @contextmanager
+    def _open(self, statement: exp.Query, values: Mapping[str, Value], as_of: AsOf | None) -> Iterator[SqlStream]:
         typed = type_placeholders(statement, values)
         translated = translate(self._catalog.expand(typed, self._schema), self._schema)
         end = monotonic() + self._seconds
-        tables = {
-            name: _to_milliseconds(self._scan(name, columns, as_of)) for name, columns in translated.columns.items()
-        }
-        with self._open(tables) as connection, self._explain_errors(translated):
-            bound = {name: value for name, value in values.items() if value is not None}
-            return _run(connection, translated.text, bound, limit, end - monotonic())
+        snapshots = self._find_snapshots(as_of, translated.columns)
+        tables = {name: self._read(name, columns, snapshots) for name, columns in translated.columns.items()}
+        bound = {name: value for name, value in values.items() if value is not None}
+        with self._explain_errors(translated), self._connect(tables) as connection:
+            timer = Timer(max(end - monotonic(), 0.0), connection.interrupt)
+            timer.daemon = True
+            timer.start()
+            try:
+                cursor = connection.execute(translated.text, bound)
+                yield SqlStream(_read_columns(cursor), _read_rows(cursor))
+            finally:
+                timer.cancel()
 
-    def _describe(self, name: str, limit: int | None) -> SqlResult:
-        columns = tuple(SqlColumn(title, "varchar") for title in ("Column", "Type", "Extra", "Comment"))
-        if name in self._schema:
-            file = self._catalog.schema.get(name)
-            comments = read_comments(file) if file else {}
-            rows = [(column, kind, "", comments.get(column, "")) for column, kind in self._schema[name].items()]
-            return _cut(columns, rows, limit)
-        if name not in self._catalog.views:
-            raise UsageError(
-                f"there is no table or view {name[:60]}{suggest(name, {*self._schema, *self._catalog.views})}"
-            )
-        translated = translate(self._catalog.expand(exp.select("*").from_(name), self._schema), self._schema)
-        empty = {table: self._empty(table, used) for table, used in translated.columns.items()}
-        with self._open(empty) as connection:
-            answer = _run(connection, translated.text, {}, 0, self._seconds)
-        return _cut(columns, [(column.name, column.type, "", "") for column in answer.columns], limit)
+    def _find_columns(self, statement: exp.Query) -> Sequence[SqlColumn]:
+        translated = translate(self._catalog.expand(statement, self._schema), self._schema)
+        nothing: dict[str, int | None] = dict.fromkeys(translated.columns)
+        empty = {table: self._read(table, used, nothing) for table, used in translated.columns.items()}
+        with self._connect(empty) as connection:
+            return _read_columns(connection.execute(translated.text))
 
-    def _empty(self, table: str, columns: tuple[str, ...]) -> pa.Table:
-        return _to_milliseconds(self._scan(table, columns, None).slice(0, 0))
+    def _read(self, table: str, columns: tuple[str, ...], snapshots: Mapping[str, int | None]) -> pa.Table:
+        rows = self._scan(table, columns, snapshots.get(table))
+        was_empty = table in snapshots and snapshots[table] is None
+        return _to_milliseconds(rows.slice(0, 0) if was_empty else rows)
 
     @contextmanager
-    def _open(self, tables: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connect(self, tables: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
         connection = duckdb.connect(
             ":memory:",
             config={
@@ -169,9 +133,7 @@ class DuckDbSql:
         try:
             yield
         except duckdb.InterruptException:
-            raise UsageError(
-                f"the statement was stopped after {self._seconds:g} s: narrow it, or allow it more time"
-            ) from None
+            raise UsageError(self._say_stopped()) from None
         except duckdb.OutOfMemoryException:
             raise UsageError(
                 f"the statement needs more than {self._memory_mb} MiB: narrow it, or allow it more memory"
@@ -184,7 +146,9 @@ class DuckDbSql:
     def _say(self, error: duckdb.Error, translated: Translated) -> str:
         line = _first_line(error)
         if line.startswith("Division by zero"):
-            return "division by zero: write nullif(divisor, 0) to get null instead"
+            return DIVISION_BY_ZERO
+        if failed := _FAILED.search(line):
+            return failed.group(1)
         if line.startswith("Max expression depth"):
             return TOO_DEEP
         found = _MISSING_COLUMN.search(line)
@@ -194,34 +158,18 @@ class DuckDbSql:
         return line
 
 
-def _run(
-    connection: duckdb.DuckDBPyConnection,
-    text: str,
-    parameters: Mapping[str, Value],
-    limit: int | None,
-    seconds: float,
-) -> SqlResult:
-    timer = Timer(max(seconds, 0.0), connection.interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
-        cursor = connection.execute(text, dict(parameters))
-        described = enumerate(cursor.description or ())
-        columns = tuple(SqlColumn(_name_column(i, name), name_duckdb_type(kind)) for i, (name, kind, *_) in described)
-        rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit + 1)
-    finally:
-        timer.cancel()
-    return _cut(columns, rows, limit)
+def _read_columns(cursor: duckdb.DuckDBPyConnection) -> tuple[SqlColumn, ...]:
+    described = enumerate(cursor.description or ())
+    return tuple(SqlColumn(_name_column(i, name), name_duckdb_type(kind)) for i, (name, kind, *_) in described)
+
+
+def _read_rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        yield from rows
 
 
 def _name_column(place: int, name: str) -> str:
     return f"_col{place}" if _UNNAMED.fullmatch(name) else name
-
-
-def _cut(columns: tuple[SqlColumn, ...], rows: Sequence[tuple[Any, ...]], limit: int | None) -> SqlResult:
-    if limit is None or len(rows) <= limit:
-        return SqlResult(columns, rows)
-    return SqlResult(columns, rows[:limit], truncated=True)
 
 
 def _to_milliseconds(rows: pa.Table) -> pa.Table:

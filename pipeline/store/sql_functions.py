@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 
 from sqlglot import exp
 
 from pipeline.errors import UsageError
+from pipeline.store.sql_arrays import ARRAYS, ARRAYS_NAMED
+from pipeline.store.sql_nodes import INTEGERS, NUMBERS, REALS, Rewrite, call, is_type, macro, renamed
 from pipeline.store.sql_statement import DIALECT
 
 _MAX_PAD = 10_000
-_REALS = (exp.DType.DOUBLE, exp.DType.FLOAT)
-_INTEGERS = tuple(exp.DataType.INTEGER_TYPES)
 _TIMES = (exp.DType.DATE, exp.DType.TIMESTAMP)
-
-# The macros stand on every connection; a user cannot call them, since only known Presto functions pass.
-MACROS = (
-    "CREATE MACRO oddframe_distinct(a) AS list_filter(a, lambda part, i: list_position(a, part) = i)",
-    """CREATE MACRO oddframe_position(a, part) AS
-        CASE WHEN a IS NOT NULL AND part IS NOT NULL THEN CAST(coalesce(list_position(a, part), 0) AS BIGINT) END""",
-    """CREATE MACRO oddframe_slice(a, first, size) AS list_slice(a,
-        CASE WHEN first < 0 THEN len(a) + first + 1 ELSE first END,
-        CASE WHEN first < 0 THEN len(a) + first + 1 ELSE first END + size - 1)""",
-    """CREATE MACRO oddframe_scalar(document, path) AS
-        CASE WHEN json_type(document, path) NOT IN ('OBJECT', 'ARRAY') THEN document ->> path END""",
-)
-
-_Rewrite = Callable[[exp.Expr], exp.Expr]
 
 
 def rewrite_functions(tree: exp.Expr) -> None:
@@ -39,68 +25,74 @@ def rewrite_functions(tree: exp.Expr) -> None:
     for node in reversed(found):
         new = _REWRITES[type(node)](node)
         if new is not node:
+            # What holds it may be rewritten by its type.
+            new.type = new.type or node.type
             node.replace(new)
-
-
-def _call(name: str, *arguments: exp.Expr | None) -> exp.Anonymous:
-    given = [argument.copy() for argument in arguments if argument is not None]
-    if len(given) < len(arguments):
-        raise UsageError(f"{name.lower().removeprefix('oddframe_')}: an argument is missing")
-    return exp.Anonymous(this=name, expressions=given)
-
-
-def _is(node: exp.Expr | None, *types: exp.DType) -> bool:
-    return node is not None and node.type is not None and node.type.this in types
 
 
 def _divide(node: exp.Expr) -> exp.Expr:
     left, right = node.this, node.expression
-    if _is(left, *_INTEGERS) and _is(right, *_INTEGERS):
+    if is_type(left, *INTEGERS) and is_type(right, *INTEGERS):
         return exp.IntDiv(this=left.copy(), expression=right.copy()) if isinstance(node, exp.Div) else node
-    if _is(left, *_REALS) or _is(right, *_REALS) or isinstance(node, exp.Mod):
+    if is_type(left, *REALS) or is_type(right, *REALS) or isinstance(node, exp.Mod):
         return node
     text = node.sql(DIALECT)[:60]
-    if _is(left, exp.DType.DECIMAL) or _is(right, exp.DType.DECIMAL):
+    if is_type(left, exp.DType.DECIMAL) or is_type(right, exp.DType.DECIMAL):
         raise UsageError(f"{text} divides decimals, which Presto rounds: write 1e0 for 1.0, or cast to double")
-    if _is(left, exp.DType.INTERVAL) or _is(left, exp.DType.NULL) or _is(right, exp.DType.NULL):
+    if is_type(left, exp.DType.INTERVAL) or is_type(left, exp.DType.NULL) or is_type(right, exp.DType.NULL):
         return node
     raise UsageError(f"{text}: the types are not known here; cast both sides to double or bigint")
 
 
 def _cast(node: exp.Expr) -> exp.Expr:
+    wanted = node.args["to"]
     # DuckDB rounds halves to the even number, Presto away from zero.
-    if _is(node.this, *_REALS) and node.args["to"].this in _INTEGERS:
+    if is_type(node.this, *REALS) and wanted.this in INTEGERS:
         node.set("this", exp.Round(this=node.this.copy()))
-    elif _is(node.this, exp.DType.TIMESTAMP) and node.args["to"].is_type(*exp.DataType.TEXT_TYPES):
-        return _call("STRFTIME", node.this, exp.Literal.string("%Y-%m-%d %H:%M:%S.%g"))
-    return node
+    if wanted.is_type(exp.DType.TIMESTAMP) and is_type(node.this, *exp.DataType.TEXT_TYPES):
+        return call("DATE_TRUNC", exp.Literal.string("millisecond"), node)
+    if not wanted.is_type(*exp.DataType.TEXT_TYPES):
+        return node
+    text = node
+    if is_type(node.this, exp.DType.TIMESTAMP):
+        text = call("STRFTIME", node.this, exp.Literal.string("%Y-%m-%d %H:%M:%S.%g"))
+    elif is_type(node.this, *REALS):
+        text = call("oddframe_text", node.this)
+    return exp.Left(this=text.copy(), expression=wanted.expressions[0].this.copy()) if wanted.expressions else text
 
 
 def _date_diff(node: exp.Expr) -> exp.Expr:
     # Presto counts whole units gone by, as DuckDB's date_sub does; its date_diff counts borders crossed.
     unit = exp.Literal.string(node.text("unit").lower() or "day")
-    return _call("DATE_SUB", unit, node.expression, node.this)
+    return call("DATE_SUB", unit, node.expression, node.this)
 
 
 def _move(node: exp.Expr) -> exp.Expr:
-    if _is(node.this, *_TIMES) and _is(node.expression, *_TIMES):
+    if is_type(node.this, *_TIMES) and is_type(node.expression, *_TIMES):
         raise UsageError(f"{node.sql(DIALECT)[:60]} makes an interval: write date_diff with a unit")
     return _keep_date(node)
 
 
 def _keep_date(node: exp.Expr) -> exp.Expr:
     # DuckDB makes a timestamp of a date that is moved or truncated.
-    by_interval = not isinstance(node, (exp.Add, exp.Sub)) or _is(node.expression, exp.DType.INTERVAL)
-    if by_interval and _is(node.this, exp.DType.DATE):
+    by_interval = not isinstance(node, (exp.Add, exp.Sub)) or is_type(node.expression, exp.DType.INTERVAL)
+    if by_interval and is_type(node.this, exp.DType.DATE):
         return exp.Cast(this=node.copy(), to=exp.DataType.build("DATE"))
     return node
 
 
 def _sum(node: exp.Expr) -> exp.Expr:
     # DuckDB sums integers in 128 bits; Presto answers with a bigint.
-    if not _is(node.this, *_INTEGERS) or isinstance(node.parent, (exp.Filter, exp.Window)):
+    if not is_type(node.this, *INTEGERS) or isinstance(node.parent, (exp.Filter, exp.Window)):
         return node
     return exp.Cast(this=node.copy(), to=exp.DataType.build("BIGINT"))
+
+
+def _correlate(node: exp.Expr) -> exp.Expr:
+    # Of one row, or of equal values, DuckDB says NaN and Presto null.
+    if isinstance(node.parent, (exp.Filter, exp.Window)):
+        return node
+    return call("NULLIF", node, exp.cast(exp.Literal.string("nan"), "DOUBLE"))
 
 
 def _percentile(node: exp.Expr) -> exp.Expr:
@@ -111,7 +103,7 @@ def _percentile(node: exp.Expr) -> exp.Expr:
         shares: exp.Expr = exp.Array(expressions=[_share(part) for part in wanted.expressions])
     else:
         shares = _share(wanted)
-    return _call("QUANTILE_DISC", node.this, shares)
+    return call("QUANTILE_DISC", node.this, shares)
 
 
 def _share(quantile: exp.Expr) -> exp.Expr:
@@ -137,13 +129,7 @@ def _extreme(node: exp.Expr) -> exp.Expr:
         raise UsageError("max_by and min_by with a count are refused: rank with row_number() instead")
     # DuckDB's own skips rows whose first argument is null; Presto does not.
     name = "ARG_MAX_NULL" if isinstance(node, exp.ArgMax) else "ARG_MIN_NULL"
-    return _call(name, node.this, node.expression)
-
-
-def _cardinality(node: exp.Expr) -> exp.Expr:
-    if not _is(node.this, exp.DType.MAP):
-        return node
-    return exp.Cast(this=_call("CARDINALITY", node.this), to=exp.DataType.build("BIGINT"))
+    return call(name, node.this, node.expression)
 
 
 def _from_unixtime(node: exp.Expr) -> exp.Expr:
@@ -170,63 +156,18 @@ def _pad(node: exp.Expr) -> exp.Expr:
     return node
 
 
-def _unnest(node: exp.Expr) -> exp.Expr:
-    if not isinstance(node.parent, (exp.From, exp.Join)):
-        return node
-    parts: list[exp.Expr] = []
-    for array in node.expressions:
-        if _is(array, exp.DType.MAP):
-            parts += [_call("UNNEST", _call("MAP_KEYS", array)), _call("UNNEST", _call("MAP_VALUES", array))]
-        elif array.type is not None and any(part.is_type(exp.DType.STRUCT) for part in array.type.expressions):
-            depth = exp.PropertyEQ(this=exp.to_identifier("max_depth"), expression=exp.Literal.number(2))
-            parts.append(_call("UNNEST", array, depth))
-        else:
-            parts.append(_call("UNNEST", array))
-    if node.args.get("offset"):
-        parts.append(_call("UNNEST", _call("RANGE", exp.Literal.number(1), _longest(node.expressions))))
-    # Two columns of one SELECT are unnested side by side and padded with nulls, as Presto does.
-    alias = node.args["alias"].copy()
-    if isinstance(node.args.get("offset"), exp.Identifier):
-        alias.append("columns", node.args["offset"].copy())
-    return exp.Subquery(this=exp.Select(expressions=parts), alias=alias)
-
-
-def _longest(arrays: list[exp.Expr]) -> exp.Expr:
-    sizes = [
-        _call("COALESCE", _call("CARDINALITY" if _is(array, exp.DType.MAP) else "LEN", array), exp.Literal.number(0))
-        for array in arrays
-    ]
-    longest = _call("GREATEST", *sizes) if len(sizes) > 1 else sizes[0]
-    return exp.cast(exp.Add(this=longest, expression=exp.Literal.number(1)), "BIGINT")
-
-
 def _named(node: exp.Expr) -> exp.Expr:
     rewrite = _NAMED.get(node.name.lower())
     return rewrite(node) if rewrite else node
 
 
-def _constant(text: str) -> _Rewrite:
+def _constant(text: str) -> Rewrite:
     return lambda _: exp.cast(exp.Literal.string(text), "DOUBLE")
-
-
-def _renamed(name: str) -> _Rewrite:
-    return lambda node: _call(name, *node.expressions)
-
-
-def _match(compare: type[exp.Binary], *, negate: bool) -> _Rewrite:
-    def rewrite(node: exp.Expr) -> exp.Expr:
-        array, test = node.expressions
-        if negate:
-            test = exp.Lambda(this=exp.not_(exp.paren(test.this.copy())), expressions=test.expressions)
-        met = exp.ArraySize(this=exp.ArrayFilter(this=array.copy(), expression=test.copy()))
-        return exp.paren(compare(this=met, expression=exp.Literal.number(0)))
-
-    return rewrite
 
 
 def _millisecond(node: exp.Expr) -> exp.Expr:
     # DuckDB counts the seconds in.
-    return exp.Mod(this=_call("MILLISECOND", *node.expressions), expression=exp.Literal.number(1000))
+    return exp.Mod(this=call("MILLISECOND", *node.expressions), expression=exp.Literal.number(1000))
 
 
 def _extract(node: exp.Expr) -> exp.Expr:
@@ -236,31 +177,53 @@ def _extract(node: exp.Expr) -> exp.Expr:
     return node
 
 
-def _reverse(node: exp.Expr) -> exp.Expr:
-    return _call("LIST_REVERSE", node.this) if _is(node.this, exp.DType.ARRAY) else node
-
-
 def _sign(node: exp.Expr) -> exp.Expr:
-    return exp.Cast(this=node.copy(), to=exp.DataType.build("DOUBLE")) if _is(node.this, *_REALS) else node
+    kind = node.this.type
+    return exp.Cast(this=node.copy(), to=kind.copy()) if kind is not None and is_type(node.this, *NUMBERS) else node
 
 
-def _macro(name: str, *arguments: str) -> _Rewrite:
-    return lambda node: _call(name, *(node.args.get(argument) for argument in arguments))
+def _bits(node: exp.Expr) -> exp.Expr:
+    return type(node)(this=exp.cast(node.this.copy(), "BIGINT"), expression=exp.cast(node.expression.copy(), "BIGINT"))
 
 
-_NAMED: dict[str, _Rewrite] = {
+def _round(node: exp.Expr) -> exp.Expr:
+    # Presto leaves whole numbers as they are, also where tens are asked for.
+    return node.this if is_type(node.this, *INTEGERS) else node
+
+
+def _substring(node: exp.Expr) -> exp.Expr:
+    size = node.args.get("length")
+    return call("oddframe_part", node.this, node.args["start"], exp.null() if size is None else size)
+
+
+def _regexp_replace(node: exp.Expr) -> exp.Expr:
+    new = node.args.get("replacement")
+    if new is None:
+        return node
+    if not new.is_string or "\\" in new.name or "${" in new.name:
+        raise UsageError("regexp_replace takes a written replacement, with groups as $1 and no backslash")
+    node.set("replacement", exp.Literal.string(re.sub(r"\$(\d)", r"\\\1", new.name)))
+    return node
+
+
+def _average(node: exp.Expr) -> exp.Expr:
+    if is_type(node.this, exp.DType.DECIMAL):
+        raise UsageError(f"{node.sql(DIALECT)[:60]} averages decimals, which Presto rounds: cast to double")
+    return node
+
+
+_NAMED: dict[str, Rewrite] = {
+    **ARRAYS_NAMED,
     "nan": _constant("nan"),
     "infinity": _constant("inf"),
     "e": _constant("2.718281828459045"),
-    "is_finite": _renamed("ISFINITE"),
-    "is_infinite": _renamed("ISINF"),
-    "every": _renamed("BOOL_AND"),
-    "any_match": _match(exp.GT, negate=False),
-    "none_match": _match(exp.EQ, negate=False),
-    "all_match": _match(exp.EQ, negate=True),
+    "is_finite": renamed("ISFINITE"),
+    "is_infinite": renamed("ISINF"),
+    "every": renamed("BOOL_AND"),
     "millisecond": _millisecond,
 }
-_REWRITES: dict[type[exp.Expr], _Rewrite] = {
+_REWRITES: dict[type[exp.Expr], Rewrite] = {
+    **ARRAYS,
     exp.Div: _divide,
     exp.Mod: _divide,
     exp.Cast: _cast,
@@ -273,23 +236,26 @@ _REWRITES: dict[type[exp.Expr], _Rewrite] = {
     exp.DateTrunc: _keep_date,
     exp.TimestampTrunc: _keep_date,
     exp.Sum: _sum,
+    exp.Avg: _average,
+    exp.Corr: _correlate,
+    exp.RegrSlope: _correlate,
+    exp.Round: _round,
+    exp.BitwiseAnd: _bits,
+    exp.BitwiseOr: _bits,
+    exp.BitwiseXor: _bits,
+    exp.Substring: _substring,
+    exp.RegexpReplace: _regexp_replace,
     exp.ApproxQuantile: _percentile,
     exp.ApproxDistinct: _count_distinct,
     exp.CountIf: _count_if,
     exp.ArgMax: _extreme,
     exp.ArgMin: _extreme,
-    exp.ArraySize: _cardinality,
     exp.UnixToTime: _from_unixtime,
     exp.Extract: _extract,
-    exp.Reverse: _reverse,
     exp.Sign: _sign,
-    exp.ArrayDistinct: _macro("oddframe_distinct", "this"),
-    exp.ArrayPosition: _macro("oddframe_position", "this", "expression"),
-    exp.ArraySlice: _macro("oddframe_slice", "this", "start", "end"),
-    exp.JSONExtractScalar: _macro("oddframe_scalar", "this", "expression"),
+    exp.JSONExtractScalar: macro("oddframe_scalar", "this", "expression"),
     exp.RegexpExtract: _regexp_extract,
     exp.SplitPart: _split_part,
     exp.Pad: _pad,
-    exp.Unnest: _unnest,
     exp.Anonymous: _named,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -33,6 +33,19 @@ class SqlResult:
     columns: tuple[SqlColumn, ...]
     rows: Sequence[tuple[Any, ...]]
     truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SqlStream:
+    """An answer whose rows are fetched as they are read.
+
+    Attributes:
+        columns: in the order of the statement.
+        rows: one tuple a row, as in `SqlResult`; to be read once.
+    """
+
+    columns: tuple[SqlColumn, ...]
+    rows: Iterator[tuple[Any, ...]]
 
 
 def row_to_json(columns: Sequence[SqlColumn], row: Sequence[object]) -> dict[str, object]:

@@ -10,12 +10,24 @@ from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import TokenType, exp
+from sqlglot.dialects.presto import Presto
 from sqlglot.errors import SqlglotError
 
 from pipeline.errors import UsageError
 from pipeline.store.schema import NAMESPACE
 
-DIALECT = "presto"
+
+class OddframePresto(Presto):
+    """Presto with subscripts that stay as they are written.
+
+    sqlglot moves those to another base that it takes for integers, and back: it takes more for integers, and fewer
+    for maps, before it knows the columns than afterwards.
+    """
+
+    INDEX_OFFSET = 0
+
+
+DIALECT = OddframePresto
 TOO_DEEP = "the statement is nested too deeply: write inner parts as WITH queries"
 BAD_ARGUMENTS = "a function of the statement has arguments that it cannot have"
 # sqlglot raises these itself on calls with arguments that no dialect knows.
@@ -92,6 +104,7 @@ def parse_query(text: str) -> exp.Query:
     _check_reads_only(tree)
     _check_sources(tree)
     _check_parameters(tree)
+    _check_counts(tree)
     return _select_values(tree) if isinstance(tree, exp.Values) else tree
 
 
@@ -152,6 +165,13 @@ def _check_sources(tree: exp.Expr) -> None:
             raise UsageError(f"reading from {_name_of(table.this)} is refused: read from tables and views")
         if table.db and table.db.lower() != NAMESPACE:
             raise UsageError(f"schema {table.db[:60]} is not known: the tables are in {NAMESPACE}")
+
+
+def _check_counts(tree: exp.Expr) -> None:
+    for node in tree.find_all(exp.Limit, exp.Offset, exp.Fetch):
+        count = node.args.get("count") if isinstance(node, exp.Fetch) else node.expression
+        if not (isinstance(count, exp.Literal) and count.is_int):
+            raise UsageError("LIMIT, OFFSET and FETCH take a written number: rank with row_number() for another one")
 
 
 def _check_parameters(tree: exp.Expr) -> None:

@@ -19,7 +19,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.schema import MappingSchema
 
 from pipeline.errors import UsageError
-from pipeline.store.sql_checks import check_columns, check_comparisons, check_functions
+from pipeline.store.sql_checks import check_casts, check_columns, check_comparisons, check_functions
 from pipeline.store.sql_functions import rewrite_functions
 from pipeline.store.sql_statement import BAD_ARGUMENTS, DIALECT, PARSER_FAULTS, TOO_DEEP, suggest
 
@@ -52,6 +52,7 @@ def translate(statement: exp.Query, schema: Columns) -> Translated:
     try:
         tree = _qualify(_name_outputs(statement.copy()), schema)
         check_functions(tree)
+        check_casts(tree)
         _type_unnested(tree)
         tree = annotate_types(tree, schema=_known(schema), dialect=DIALECT)
         check_columns(tree, [column for table in schema.values() for column in table])
@@ -94,7 +95,7 @@ def _qualify(tree: exp.Query, schema: Columns) -> exp.Query:
 
 
 def _name_outputs(tree: exp.Query) -> exp.Query:
-    """Name the columns of the answer as Presto does: `_col0` for the first when it has no name."""
+    """Mark what has no name in Presto, which numbers such columns by their place once every star is written out."""
     first: exp.Expr = tree
     while isinstance(first, (exp.SetOperation, exp.Subquery)):
         first = first.this
@@ -103,7 +104,7 @@ def _name_outputs(tree: exp.Query) -> exp.Query:
         first.set(
             "expressions",
             [
-                part if isinstance(part, named) else exp.alias_(part, f"_col{i}", quoted=True)
+                part if isinstance(part, named) else exp.alias_(part, f"_col_{i}", quoted=True)
                 for i, part in enumerate(first.expressions)
             ],
         )
@@ -167,4 +168,4 @@ def _explain(message: str, schema: Columns) -> str:
         return f"there is no column {name}{suggest_column(name, schema)}"
     if line.startswith("Unknown table"):
         return f"there is no table or alias {name}{suggest(name, schema)}"
-    return f"{line[:200]}: this cannot be asked of the embedded tables"
+    return f"{line[:200]}: this does not mean the same on every engine"

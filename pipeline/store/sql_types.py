@@ -75,7 +75,7 @@ def name_duckdb_type(kind: DuckDBPyType) -> str:
         case "decimal":
             return str(kind).lower().replace(" ", "")
         case name:
-            return _DUCKDB.get(name, name)
+            return "json" if str(kind) == "JSON" else _DUCKDB.get(name, name)
 
 
 def _children(kind: DuckDBPyType) -> list[tuple[str, DuckDBPyType]]:

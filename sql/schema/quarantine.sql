@@ -6,7 +6,7 @@ CREATE TABLE IF NOT EXISTS quarantine (
     reason varchar COMMENT 'one sentence for people',
     event varchar COMMENT 'quarantined or redriven',
     bytes bigint,
-    archive_uri varchar,
+    archive_uri varchar COMMENT 'where the bytes are kept; null when they were not',
     source_partition varchar,
     source_offset bigint,
     "at" timestamp COMMENT 'UTC'

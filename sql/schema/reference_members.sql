@@ -3,7 +3,7 @@ CREATE TABLE IF NOT EXISTS reference_members (
     reference_set varchar NOT NULL,
     frame_id varchar NOT NULL,
     name varchar,
-    embedding varchar,
+    embedding varchar COMMENT 'name and version, e.g. pixels@1-32x32',
     action varchar COMMENT 'add or remove',
     "at" timestamp COMMENT 'UTC',
     "by" varchar COMMENT 'the person or program that did it',

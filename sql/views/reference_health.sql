@@ -10,12 +10,13 @@ FROM current_references AS r
 LEFT JOIN frames AS f ON f.frame_id = r.frame_id
 LEFT JOIN (
     SELECT
-        reference_set, embedding, element_at(neighbours, 1).frame_id AS nearest_frame_id,
+        reference_set, embedding || '@' || embedding_version AS embedding,
+        element_at(neighbours, 1).frame_id AS nearest_frame_id,
         count(*) AS times_nearest,
         count_if(status = 'anomaly') AS times_nearest_anomaly,
         max(judged_at) AS last_nearest_at
     FROM verdicts
-    GROUP BY reference_set, embedding, element_at(neighbours, 1).frame_id
+    GROUP BY reference_set, embedding || '@' || embedding_version, element_at(neighbours, 1).frame_id
 ) AS u
     ON u.nearest_frame_id = r.frame_id
     AND u.reference_set = r.reference_set

@@ -5,12 +5,27 @@ Night 10: f1, f2, f3 of camA and f5 of camB. Night 11: f4 of camA, f6 and f7 of 
 
 from __future__ import annotations
 
+import atexit
+from contextlib import ExitStack
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.store.schema import TABLES
+from pipeline.store.sql_catalog import SqlCatalog, find_sql_directory
+from pipeline.store.sql_duckdb import DuckDbSql
+from pipeline.store.sql_engine import SqlEngine
+from pipeline.store.sql_history import TableHistory
+from pipeline.store.sql_presto import PrestoSql
+from pipeline.store.sql_presto_client import PrestoServer
+from pipeline.store.tables_iceberg import IcebergTables
+from tests.contract.rest_catalog import lend_namespace, open_shared
+from tests.stack import require_stack
+
+CATALOG = SqlCatalog.load(find_sql_directory())
+ENGINES = ("duckdb", "presto")
 
 N10, N11 = date(2024, 1, 10), date(2024, 1, 11)
 
@@ -69,7 +84,7 @@ def verdict(verdict_id: str, frame_id: str, status: str, judged_at: datetime, **
     about = next(row for row in FRAMES if row["frame_id"] == frame_id)
     shared = {key: about.get(key) for key in ("name", "obs_time", "night", "instrument", "filter", "zone")}
     keys = {"verdict_id": verdict_id, "frame_id": frame_id, "status": status, "judged_at": judged_at}
-    return {**shared, **keys, "embedding": "pixels", "reference_set": "main", **columns}
+    return {**shared, **keys, "embedding": "pixels", "embedding_version": "1", "reference_set": "main", **columns}
 
 
 VERDICTS = [
@@ -91,7 +106,8 @@ VERDICTS = [
     ),
     verdict("v5", "f5", "no_reference", at(11, 2), neighbours=[], references_in_cell=0),
     verdict("v6", "f6", "no_reference", at(12, 3), neighbours=[], references_in_cell=2),
-    verdict("v7", "f7", "not_searched", at(12, 4), neighbours=None, reason="exposure too short"),
+    # Empty, not null: pyiceberg writes a null list of structs as an empty one.
+    verdict("v7", "f7", "not_searched", at(12, 4), neighbours=[], reason="exposure too short"),
 ]  # fmt: skip
 
 
@@ -152,8 +168,9 @@ QUARANTINE = [
 
 
 def member(frame_id: str, name: str, embedding: str, action: str, moment: datetime) -> dict[str, Any]:
-    return {"reference_set": "main", "frame_id": frame_id, "name": name, "embedding": embedding, "action": action,
-            "at": moment, "by": "bob" if moment == at(11, 13) else "ann", "why": f"{action} it"}  # fmt: skip
+    return {"reference_set": "main", "frame_id": frame_id, "name": name, "embedding": f"{embedding}@1",
+            "action": action, "at": moment, "by": "bob" if moment == at(11, 13) else "ann",
+            "why": f"{action} it"}  # fmt: skip
 
 
 REFERENCE_MEMBERS = [
@@ -200,3 +217,32 @@ class RecordingScan:
         self.asked.append((table, columns, as_of))
         rows = self.tables[table]
         return rows.select(list(columns)) if columns else rows
+
+
+def open_engine(kind: str, **limits: Any) -> SqlEngine:
+    """An engine over these rows; Presto needs the local stack, and skips the test where there is none."""
+    if kind == "duckdb":
+        return DuckDbSql(RecordingScan(), CATALOG, **limits)
+    return PrestoSql(open_world(), CATALOG, seconds=limits.get("seconds", 60.0))
+
+
+def embed(tables: IcebergTables) -> DuckDbSql:
+    """The embedded engine over Iceberg tables and their snapshots."""
+
+    def scan(table: str, columns: tuple[str, ...] | None, as_of: int | None) -> pa.Table:
+        return tables.scan(table, columns, as_of=as_of)
+
+    return DuckDbSql(scan, CATALOG, history=TableHistory(tables.raw))
+
+
+@lru_cache(maxsize=1)
+def open_world() -> PrestoServer:
+    """These rows in Iceberg tables that Presto reads; they go with the process."""
+    stack, held = require_stack(), ExitStack()
+    atexit.register(held.close)
+    namespace = held.enter_context(lend_namespace(stack))
+    tables = open_shared(stack, namespace)
+    for name, rows in ROWS.items():
+        tables.append(name, rows)
+    tables.close()
+    return PrestoServer("127.0.0.1", stack.port("presto"), schema=namespace)

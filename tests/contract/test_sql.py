@@ -1,31 +1,19 @@
-"""Every view and query of `sql/` over a small known world; the answers are written by hand.
-
-An adapter of another engine joins as a second param of `engine`: it needs the rows of `sql_world` and a
-`query(text, parameters, limit)` that returns a SqlResult.
-"""
+"""Every view and query of `sql/` over a small known world, on every engine; the answers are written by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
-from pipeline.store.sql_catalog import SqlCatalog, find_sql_directory
-from pipeline.store.sql_duckdb import DuckDbSql
+from pipeline.store.sql_engine import SqlEngine
 from pipeline.store.sql_rows import SqlResult, row_to_json
-from tests.contract.sql_world import RecordingScan
-
-CATALOG = SqlCatalog.load(find_sql_directory())
+from tests.contract.sql_world import CATALOG, ENGINES, open_engine
 
 
-class Engine(Protocol):
-    def query(self, text: str, parameters: Mapping[str, Any] = ..., limit: int | None = ...) -> SqlResult: ...
-
-
-@pytest.fixture(scope="module", params=["duckdb"])
-def engine() -> Engine:
-    return DuckDbSql(RecordingScan(), CATALOG)
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> SqlEngine:
+    return open_engine(request.param)
 
 
 def answer(result: SqlResult) -> list[list[object]]:
@@ -36,11 +24,11 @@ def answer(result: SqlResult) -> list[list[object]]:
     ]
 
 
-def ask(engine: Engine, text: str, **parameters: Any) -> list[list[object]]:
+def ask(engine: SqlEngine, text: str, **parameters: Any) -> list[list[object]]:
     return answer(engine.query(text, parameters))
 
 
-def run(engine: Engine, name: str, **given: object) -> list[list[object]]:
+def run(engine: SqlEngine, name: str, **given: object) -> list[list[object]]:
     return answer(engine.query(*CATALOG.bind(name, given)))
 
 
@@ -56,7 +44,7 @@ VIEWS: dict[str, tuple[str, list[list[object]]]] = {
             ["v4", "f4", "anomaly", 1, None, "2024-01-11T20:00:00.000Z"],
             ["v5", "f5", "no_reference", 0, None, "2024-01-10T23:00:00.000Z"],
             ["v6", "f6", "no_reference", 0, None, "2024-01-11T22:00:00.000Z"],
-            ["v7", "f7", "not_searched", None, None, "2024-01-11T23:00:00.000Z"],
+            ["v7", "f7", "not_searched", 0, None, "2024-01-11T23:00:00.000Z"],
         ],
     ),
     "anomalies": (
@@ -72,8 +60,8 @@ VIEWS: dict[str, tuple[str, list[list[object]]]] = {
     "current_references": (
         "SELECT * FROM current_references ORDER BY frame_id",
         [
-            ["main", "f1", "a1", "residual", "2024-01-10T21:00:00.000Z", "ann", "add it"],
-            ["main", "f2", "a2", "pixels", "2024-01-11T13:00:00.000Z", "bob", "add it"],
+            ["main", "f1", "a1", "residual@1", "2024-01-10T21:00:00.000Z", "ann", "add it"],
+            ["main", "f2", "a2", "pixels@1", "2024-01-11T13:00:00.000Z", "bob", "add it"],
         ],
     ),
     "reference_health": (
@@ -83,8 +71,8 @@ VIEWS: dict[str, tuple[str, list[list[object]]]] = {
             "FROM reference_health ORDER BY frame_id"
         ),
         [
-            ["f1", "residual", 2.0, 1.0, 1, 1, "2024-01-12T02:00:00.000Z"],
-            ["f2", "pixels", 2.25, 0.5, 2, 1, "2024-01-12T02:00:00.000Z"],
+            ["f1", "residual@1", 2.0, 1.0, 1, 1, "2024-01-12T02:00:00.000Z"],
+            ["f2", "pixels@1", 2.25, 0.5, 2, 1, "2024-01-12T02:00:00.000Z"],
         ],
     ),
     "nights": (
@@ -171,8 +159,8 @@ QUERIES: dict[str, list[tuple[dict[str, object], list[list[object]]]]] = {
         (
             {},
             [
-                ["main", "residual", "a1", "f1", 1, 1, "2024-01-12T02:00:00.000Z", "2024-01-10", 2.0],
-                ["main", "pixels", "a2", "f2", 2, 1, "2024-01-12T02:00:00.000Z", "2024-01-10", 2.25],
+                ["main", "residual@1", "a1", "f1", 1, 1, "2024-01-12T02:00:00.000Z", "2024-01-10", 2.0],
+                ["main", "pixels@1", "a2", "f2", 2, 1, "2024-01-12T02:00:00.000Z", "2024-01-10", 2.25],
             ],
         )
     ],
@@ -258,9 +246,9 @@ QUERIES: dict[str, list[tuple[dict[str, object], list[list[object]]]]] = {
         (
             {"frame_id": "f3"},
             [
-                ["2024-01-11T01:00:00.500Z", "v1", "pixels", None, "anomaly", 0.75, 0.002, 6.0, 0.5, "main", None, 2,
+                ["2024-01-11T01:00:00.500Z", "v1", "pixels", "1", "anomaly", 0.75, 0.002, 6.0, 0.5, "main", None, 2,
                  None, "1", "a1"],
-                ["2024-01-12T01:00:00.000Z", "v2", "pixels", None, "normal", 0.25, 0.375, 1.0, 0.5, "main", None, 1,
+                ["2024-01-12T01:00:00.000Z", "v2", "pixels", "1", "normal", 0.25, 0.375, 1.0, 0.5, "main", None, 1,
                  {"pixels": "3"}, "2", "a2"],
             ],
         )
@@ -298,25 +286,25 @@ QUERIES: dict[str, list[tuple[dict[str, object], list[list[object]]]]] = {
 
 
 @pytest.mark.parametrize("name", sorted(CATALOG.views))
-def test_a_view_gives_the_known_answer(engine: Engine, name: str) -> None:
+def test_a_view_gives_the_known_answer(engine: SqlEngine, name: str) -> None:
     text, expected = VIEWS[name]
     assert ask(engine, text) == expected
 
 
 @pytest.mark.parametrize("name", sorted(CATALOG.queries))
-def test_a_query_gives_the_known_answer(engine: Engine, name: str) -> None:
+def test_a_query_gives_the_known_answer(engine: SqlEngine, name: str) -> None:
     for given, expected in QUERIES[name]:
         assert run(engine, name, **given) == expected
 
 
 @pytest.mark.parametrize("name", sorted(CATALOG.views))
-def test_a_view_can_be_read_whole_and_counted(engine: Engine, name: str) -> None:
+def test_a_view_can_be_read_whole_and_counted(engine: SqlEngine, name: str) -> None:
     whole = engine.query(f"SELECT * FROM {name}")  # noqa: S608  # names of our own files
     assert ask(engine, f"SELECT count(*) FROM {name}") == [[len(whole.rows)]]  # noqa: S608
     assert all(column.name == column.name.lower() for column in whole.columns)
 
 
-def test_columns_have_presto_types(engine: Engine) -> None:
+def test_columns_have_presto_types(engine: SqlEngine) -> None:
     result = engine.query(
         "SELECT verdict_id, night, judged_at, distance, zone, neighbours, models FROM latest_verdicts"
     )
@@ -326,14 +314,14 @@ def test_columns_have_presto_types(engine: Engine) -> None:
     ]  # fmt: skip
 
 
-def test_a_limit_cuts_the_rows_and_says_so(engine: Engine) -> None:
+def test_a_limit_cuts_the_rows_and_says_so(engine: SqlEngine) -> None:
     cut = engine.query("SELECT frame_id FROM frames ORDER BY frame_id", limit=2)
     assert (list(cut.rows), cut.truncated) == ([("f1",), ("f2",)], True)
     whole = engine.query("SELECT frame_id FROM frames", limit=8)
     assert (len(whole.rows), whole.truncated) == (8, False)
 
 
-def test_tables_and_columns_can_be_listed(engine: Engine) -> None:
+def test_tables_and_columns_can_be_listed(engine: SqlEngine) -> None:
     names = [row[0] for row in engine.query("SHOW TABLES").rows]
     assert {"frames", "verdicts", "nights", "anomalies"} <= set(names)
     described = {row[0]: row[1] for row in engine.query("DESCRIBE oddframe.verdicts").rows}

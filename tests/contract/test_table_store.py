@@ -1,22 +1,32 @@
-"""What every table store must do: Iceberg on a SQLite catalogue, and the fake that other tests use."""
+"""What every table store must do: Iceberg on a SQLite and on a shared REST catalogue, and the fake that tests use."""
 # ruff: noqa: DTZ001 - times are naive UTC throughout, as the tables have them
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import pytest
+import requests
 
-from pipeline.errors import StoreError
+from pipeline.errors import CommitConflictError, StoreError, TransientError
 from pipeline.ports import SourcePosition, TableStore
+from pipeline.stack.layout import Layout
+from pipeline.store import catalog_rest
+from pipeline.store.catalog_rest import open_rest_catalog
 from pipeline.store.maintenance_iceberg import IcebergMaintenance
-from pipeline.store.schema import NAMESPACE, TABLES
-from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog
+from pipeline.store.schema import TABLES
+from pipeline.store.tables_iceberg import IcebergTables, name_conflicts, open_sqlite_catalog
 from tests import children
+from tests.contract.rest_catalog import lend_namespace, open_shared
 from tests.fakes.tables import MemoryTables
+from tests.stack import require_stack
 
 
 def open_iceberg(home: Path) -> IcebergTables:
@@ -26,18 +36,32 @@ def open_iceberg(home: Path) -> IcebergTables:
 
 
 @pytest.fixture
-def iceberg(tmp_path) -> Iterator[IcebergTables]:
+def sqlite(tmp_path) -> Iterator[IcebergTables]:
     opened = open_iceberg(tmp_path / "a home with späces")
     yield opened
     opened.close()
 
 
-@pytest.fixture(params=["memory", "iceberg"])
+@pytest.fixture
+def rest() -> Iterator[IcebergTables]:
+    stack = require_stack()
+    with lend_namespace(stack) as namespace:
+        opened = open_shared(stack, namespace)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=["sqlite", "rest"])
+def iceberg(request) -> IcebergTables:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["memory", "sqlite", "rest"])
 def tables(request) -> TableStore:
-    return MemoryTables() if request.param == "memory" else request.getfixturevalue("iceberg")
+    return MemoryTables() if request.param == "memory" else request.getfixturevalue(request.param)
 
 
-def place(offset: int, partition: str = "spool:/night") -> SourcePosition:
+def place_of(offset: int, partition: str = "spool:/night") -> SourcePosition:
     return SourcePosition(partition, offset)
 
 
@@ -55,7 +79,7 @@ def test_rows_come_back_as_they_were_written(tables):
         "night": date(1955, 2, 28), "instrument": "../cam/\x00 %2F", "exposure_s": 0.1, "zone": 2**40,
         "zones": [3, 1, 2], "header": [("B", "2"), ("A", None)], "notes": [], "width": 7,
     }  # fmt: skip
-    snapshot = tables.append("frames", [row], [place(3)])
+    snapshot = tables.append("frames", [row], [place_of(3)])
     (found,) = tables.scan("frames").to_pylist()
     assert {key: found[key] for key in row} == row
     assert found["ra"] is None
@@ -76,25 +100,25 @@ def test_nothing_to_write_writes_nothing(tables):
 
 
 def test_positions_add_up_and_are_those_of_one_table_alone(tables):
-    tables.append("deliveries", [delivery(0), delivery(1)], [place(0), place(1)])
-    tables.append("deliveries", [delivery(5)], [place(5)])
-    tables.append("deliveries", [], [place(7, "spool:/other")])
+    tables.append("deliveries", [delivery(0), delivery(1)], [place_of(0), place_of(1)])
+    tables.append("deliveries", [delivery(5)], [place_of(5)])
+    tables.append("deliveries", [], [place_of(7, "spool:/other")])
     held = tables.positions("deliveries")
-    assert [n for n in range(9) if held.holds(place(n))] == [0, 1, 5]
-    assert [n for n in range(9) if held.holds(place(n, "spool:/other"))] == [7]
-    assert not tables.positions("frames").holds(place(0))
+    assert [n for n in range(9) if held.holds(place_of(n))] == [0, 1, 5]
+    assert [n for n in range(9) if held.holds(place_of(n, "spool:/other"))] == [7]
+    assert not tables.positions("frames").holds(place_of(0))
 
 
 def test_positions_outlive_deleting_and_rewriting(tables):
-    tables.append("deliveries", [delivery(n) for n in range(4)], [place(n) for n in range(4)])
+    tables.append("deliveries", [delivery(n) for n in range(4)], [place_of(n) for n in range(4)])
     assert tables.delete("deliveries", {"source_offset": [0, 1, 99]}) == 2
     tables.rewrite("deliveries", {"source_offset": [2]}, tables.scan("deliveries", where={"source_offset": [2]}))
     tables.rewrite("deliveries", {}, tables.scan("deliveries"))
     assert offsets(tables) == [2, 3]
     held = tables.positions("deliveries")
-    assert [n for n in range(9) if held.holds(place(n))] == [0, 1, 2, 3]
+    assert [n for n in range(9) if held.holds(place_of(n))] == [0, 1, 2, 3]
     assert tables.delete("deliveries", {"source_offset": [2, 3]}) == 2
-    assert tables.positions("deliveries").holds(place(2))
+    assert tables.positions("deliveries").holds(place_of(2))
 
 
 def test_a_rewrite_replaces_what_matches_and_leaves_the_rest(tables):
@@ -158,10 +182,10 @@ def test_an_old_snapshot_shows_the_table_as_it_was(tables):
 def test_a_row_that_does_not_fit_is_refused_and_nothing_is_committed(tables, table, row):
     good = {"frame_id": "f0", "verdict_id": "v0"} if table == "verdicts" else {"frame_id": "f0"}
     with pytest.raises(StoreError):
-        tables.append(table, [good, row], [place(0)])
+        tables.append(table, [good, row], [place_of(0)])
     if table != "no_such_table":
         assert tables.snapshot_id(table) is None
-        assert not tables.positions(table).holds(place(0))
+        assert not tables.positions(table).holds(place_of(0))
 
 
 def test_reading_a_table_that_is_not_there_is_told(tables):
@@ -170,55 +194,128 @@ def test_reading_a_table_that_is_not_there_is_told(tables):
 
 
 def test_iceberg_positions_outlive_commits_of_others_and_expiry(iceberg):
-    iceberg.append("deliveries", [delivery(0)], [place(0)])
+    iceberg.append("deliveries", [delivery(0)], [place_of(0)])
     raw = iceberg.raw("deliveries")
     data = pa.Table.from_pylist([delivery(50)], schema=raw.schema().as_arrow())
     raw.append(data)
-    assert iceberg.positions("deliveries").holds(place(0))
-    iceberg.append("deliveries", [delivery(1)], [place(1)])
+    assert iceberg.positions("deliveries").holds(place_of(0))
+    iceberg.append("deliveries", [delivery(1)], [place_of(1)])
     iceberg.raw("deliveries").delete("source_offset = 50")
     assert IcebergMaintenance(iceberg).expire("deliveries", datetime(2100, 1, 1)).expired > 0
     held = iceberg.positions("deliveries")
-    assert [n for n in range(9) if held.holds(place(n))] == [0, 1]
+    assert [n for n in range(9) if held.holds(place_of(n))] == [0, 1]
     assert offsets(iceberg) == [0, 1]
 
 
 def test_iceberg_stays_inside_its_home_and_opens_again(tmp_path):
     home = tmp_path / "my höme #1 100%"
     first = open_iceberg(home)
-    first.append("deliveries", [delivery(0)], [place(0)])
+    first.append("deliveries", [delivery(0)], [place_of(0)])
     first.close()
     again = open_iceberg(home)
     assert offsets(again) == [0]
-    assert again.positions("deliveries").holds(place(0))
+    assert again.positions("deliveries").holds(place_of(0))
     assert again.compare_schema() == []
     again.close()
     assert [path.name for path in tmp_path.iterdir()] == [home.name]
 
 
 def test_iceberg_compares_its_schema_with_what_is_defined(iceberg):
-    with iceberg._catalog.load_table(f"{NAMESPACE}.frames").update_schema() as update:
+    with iceberg.raw("frames").update_schema() as update:
         update.delete_column("notes")
     assert iceberg.compare_schema() == ["table frames lacks column notes"]
 
 
-def write_many(home: Path, writer: int, commits: int) -> None:
-    tables = open_iceberg(home)
+def write_many(place: Path | tuple[Layout, str], writer: int, commits: int) -> None:
+    tables = open_shared(*place) if isinstance(place, tuple) else open_iceberg(place)
     partition = f"spool:/{writer}"
     for number in range(commits):
-        tables.append("deliveries", [delivery(number, partition)], [place(number, partition)])
+        tables.append("deliveries", [delivery(number, partition)], [place_of(number, partition)])
     tables.close()
 
 
-def test_three_processes_that_write_at_once_lose_nothing(tmp_path):
-    # The home is new: creating the tables is part of the race.
-    writers = [children.start(write_many, tmp_path, number, 6) for number in range(3)]
-    assert [children.finish(writer) for writer in writers] == [0, 0, 0]
-    tables = open_iceberg(tmp_path)
-    rows = tables.scan("deliveries", ["source_partition", "source_offset"]).to_pylist()
-    written = sorted((row["source_partition"], row["source_offset"]) for row in rows)
-    assert written == [(f"spool:/{writer}", number) for writer in range(3) for number in range(6)]
-    held = tables.positions("deliveries")
-    assert all(held.holds(place(number, partition)) for partition, number in written)
-    assert held.count() == 18
-    tables.close()
+@pytest.mark.parametrize("kind", ["sqlite", "rest"])
+def test_three_processes_that_write_at_once_lose_nothing(kind, tmp_path):
+    with ExitStack() as held:
+        shared = (require_stack(),) if kind == "rest" else ()
+        place = (*shared, held.enter_context(lend_namespace(*shared))) if shared else tmp_path
+        # There is nothing yet: creating the tables is part of the race.
+        writers = [children.start(write_many, place, number, 6) for number in range(3)]
+        assert [children.finish(writer) for writer in writers] == [0, 0, 0]
+        tables = open_shared(*place) if shared else open_iceberg(tmp_path)
+        rows = tables.scan("deliveries", ["source_partition", "source_offset"]).to_pylist()
+        written = sorted((row["source_partition"], row["source_offset"]) for row in rows)
+        assert written == [(f"spool:/{writer}", number) for writer in range(3) for number in range(6)]
+        positions = tables.positions("deliveries")
+        assert all(positions.holds(place_of(number, partition)) for partition, number in written)
+        assert positions.count() == 18
+        tables.close()
+
+
+def test_a_commit_that_another_beat_is_a_conflict_and_nothing_is_written(iceberg):
+    iceberg.append("deliveries", [delivery(0)])
+    stale = iceberg.raw("deliveries")
+    behind = stale.catalog.load_table(stale.name())
+    iceberg.append("deliveries", [delivery(1)])
+    data = pa.Table.from_pylist([delivery(2)], schema=behind.schema().as_arrow())
+    with (
+        pytest.raises(CommitConflictError, match="table deliveries: another writer committed first"),
+        name_conflicts("deliveries"),
+    ):
+        behind.append(data)
+    assert offsets(iceberg) == [0, 1]
+
+
+class Failing(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(500)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def test_a_shared_catalogue_that_does_not_answer_is_told_in_one_line(monkeypatch):
+    with pytest.raises(TransientError, match=r"no Iceberg catalogue answers at http://127\.0\.0\.1:1: .* refused$"):
+        open_rest_catalog("http://127.0.0.1:1", "file:///nowhere")
+    monkeypatch.setattr(catalog_rest, "_SECONDS", 0.3)
+    silent = socket.create_server(("127.0.0.1", 0))
+    with pytest.raises(TransientError, match=r"no answer in time$"):
+        open_rest_catalog(f"http://127.0.0.1:{silent.getsockname()[1]}", "file:///nowhere")
+    silent.close()
+    with HTTPServer(("127.0.0.1", 0), Failing) as failing:
+        Thread(target=failing.handle_request, daemon=True).start()
+        with pytest.raises(TransientError, match="failed: ") as caught:
+            open_rest_catalog(f"http://127.0.0.1:{failing.server_port}", "file:///nowhere")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shared_catalogue_that_went_away_is_a_fault_that_passes(rest):
+    rest.append("deliveries", [delivery(0)])
+    data = rest.scan("deliveries")
+    rest._catalog.uri = "http://127.0.0.1:1"
+    for use in (
+        lambda: rest.scan("deliveries"), lambda: rest.append("deliveries", [delivery(1)]), rest.create_missing,
+        lambda: rest.snapshot_id("frames"), lambda: rest.delete("deliveries", {"source_offset": [0]}),
+        lambda: rest.rewrite("deliveries", {}, data),
+    ):  # fmt: skip
+        with pytest.raises(TransientError, match=r"no Iceberg catalogue answers at http://127\.0\.0\.1:1") as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_commit_of_unknown_outcome_is_never_repeated_by_itself(rest, monkeypatch):
+    """The server commits and its answer is lost: told as a fault that passes, and the row is there once."""
+    post = requests.Session.post
+
+    def lose(session, url, *given, **named):
+        answer = post(session, url, *given, **named)
+        if "/tables/deliveries" in url and not url.endswith("/metrics"):
+            raise requests.ConnectionError("the answer is lost")
+        return answer
+
+    monkeypatch.setattr(requests.Session, "post", lose)
+    with pytest.raises(TransientError, match="the answer is lost"):
+        rest.append("deliveries", [delivery(0)], [place_of(0)])
+    monkeypatch.undo()
+    assert offsets(rest) == [0]
+    assert rest.positions("deliveries").holds(place_of(0))

@@ -1,0 +1,112 @@
+"""An Iceberg catalogue behind its REST interface: shared by processes and machines, and with Presto."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+from pydantic import ValidationError
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import (
+    CommitStateUnknownException,
+    ForbiddenError,
+    OAuthError,
+    RESTError,
+    ServerError,
+    ServiceUnavailableError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
+from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.typedef import Identifier
+from requests.adapters import HTTPAdapter
+
+from pipeline.errors import StoreError, TransientError
+from pipeline.store.http_faults import say_fault
+from pipeline.store.schema import NAMESPACE
+
+# To connect, and between two bytes of an answer, seconds: the library itself would wait for ever.
+_SECONDS = (5.0, 60.0)
+_BUSY = (ServerError, ServiceUnavailableError, TooManyRequestsError)
+_CLOSED = (UnauthorizedError, ForbiddenError, OAuthError)
+
+
+def open_rest_catalog(uri: str, warehouse: str) -> Catalog:
+    """A catalogue that a server keeps.
+
+    Args:
+        uri: like http://127.0.0.1:8181.
+        warehouse: its name or place, as the server knows it.
+
+    Raises:
+        TransientError: no catalogue answers there, or it does not let us in.
+        StoreError: what answers there is no catalogue.
+    """
+    with _name_faults(uri):
+        return _SharedCatalog(NAMESPACE, uri=uri, warehouse=warehouse)
+
+
+class _SharedCatalog(RestCatalog):
+    """Every request has a time limit, and a server that does not answer is told from one that refuses."""
+
+    def _create_session(self) -> requests.Session:
+        session: requests.Session = super()._create_session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Limited())
+        return session
+
+    def create_namespace(self, *given: Any, **named: Any) -> None:
+        with _name_faults(self.uri):
+            super().create_namespace(*given, **named)
+
+    def create_table(self, *given: Any, **named: Any) -> Table:
+        with _name_faults(self.uri):
+            table: Table = super().create_table(*given, **named)
+            return table
+
+    def load_table(self, identifier: str | Identifier) -> Table:
+        with _name_faults(self.uri):
+            table: Table = super().load_table(identifier)
+            return table
+
+    def commit_table(self, *given: Any, **named: Any) -> CommitTableResponse:
+        with _name_faults(self.uri):
+            answer: CommitTableResponse = super().commit_table(*given, **named)
+            return answer
+
+
+class _Limited(HTTPAdapter):
+    def send(self, request: requests.PreparedRequest, *given: Any, **named: Any) -> requests.Response:
+        if named.get("timeout") is None:
+            named["timeout"] = _SECONDS
+        return super().send(request, *given, **named)
+
+
+@contextmanager
+def _name_faults(uri: str) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            # A catalogue without a token is asked without one; that this way will go some day is no user's business.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    except requests.RequestException as error:
+        raise TransientError(f"no Iceberg catalogue answers at {uri}: {say_fault(error)}") from error
+    except CommitStateUnknownException as error:
+        # Never tried again by itself: the commit may stand. Who comes back reads the table's positions first.
+        raise TransientError(
+            f"the Iceberg catalogue at {uri} failed in mid-commit: {_first_line(error)}; run the same command again"
+        ) from error
+    except _BUSY as error:
+        raise TransientError(f"the Iceberg catalogue at {uri} failed: {_first_line(error)}") from error
+    except _CLOSED as error:
+        raise TransientError(f"the Iceberg catalogue at {uri} does not let us in: {_first_line(error)}") from error
+    except (RESTError, ValidationError) as error:
+        raise StoreError(f"what answers at {uri} is no Iceberg catalogue, or refuses: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
