@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from filelock import FileLock, Timeout
 from stamina.instrumentation import set_on_retry_hooks
 
 from pipeline.clock import now_utc
 from pipeline.embed.registry import known_embeddings
-from pipeline.errors import LockedError, StoreError, TransientError
+from pipeline.errors import LockedError, StoreError, TransientError, UsageError
 from pipeline.frame.types import DecodeLimits, SkyRules
 from pipeline.judge.eligibility import load_rules
 from pipeline.judge.prefilter import SearchRules
-from pipeline.ports import VectorStore
+from pipeline.ports import FrameSource, VectorStore
 from pipeline.run.lake import JudgeRules, Lake
 from pipeline.run.memory import keep_buffers, keep_modules
 from pipeline.run.prepared import PreparePlan
@@ -42,29 +42,60 @@ def open_lake(settings: Settings) -> Iterator[Lake]:
         TransientError: a store does not answer.
     """
     home = settings.home
-    with lock_home(home):
-        tables = open_tables(settings)
-        vectors = open_vectors(settings)
-        source = SpoolSource(home / "spool.db")
+    with (
+        lock_home(home),
+        closing(open_tables(settings)) as tables,
+        closing(open_vectors(settings)) as vectors,
+        closing(SpoolSource(home / "spool.db")) as source,
+    ):
         keep_buffers()
         keep_modules()
-        try:
-            yield Lake(
-                tables=tables,
-                vectors=vectors,
-                originals=open_originals(settings),
-                source=source,
-                embeddings=known_embeddings(settings.embed.pixels_shape),
-                plan=build_plan(settings),
-                rules=build_rules(settings),
-                workers=settings.decode.workers,
-                batch=settings.batch.bulk_frames,
-                clock=now_utc,
-            )
-        finally:
-            source.close()
-            vectors.close()
-            tables.close()
+        yield _build_lake(settings, tables, vectors, source)
+
+
+@contextmanager
+def read_lake(settings: Settings) -> Iterator[Lake]:
+    """The tables and originals, without the lock: to be read beside a process that writes.
+
+    Vectors and journal, which one process at a time may open, are not there.
+    """
+    with closing(open_tables(settings)) as tables:
+        yield _build_lake(settings, tables, cast("VectorStore", None), cast("FrameSource", None))
+
+
+def _build_lake(settings: Settings, tables: IcebergTables, vectors: VectorStore, source: FrameSource) -> Lake:
+    return Lake(
+        tables=tables,
+        vectors=vectors,
+        originals=open_originals(settings),
+        source=source,
+        embeddings=known_embeddings(settings.embed.pixels_shape),
+        plan=build_plan(settings),
+        rules=build_rules(settings),
+        workers=settings.decode.workers,
+        batch=settings.batch.bulk_frames,
+        clock=now_utc,
+    )
+
+
+def find_home(settings: Settings) -> Settings:
+    """The settings as given, of a home that is there: what only reads must not make one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if _is_missing(settings.home):
+        raise UsageError(f"{_tell_missing(settings.home)}; bring frames in first (`oddframe ingest`), or see --home")
+    return settings
+
+
+def _is_missing(home: Path) -> bool:
+    # What stands in the way of a home is told by those who open it.
+    return not (home / "catalog.db").exists() and (home.is_dir() or not home.exists())
+
+
+def _tell_missing(home: Path) -> str:
+    return f"no oddframe home at {home}"
 
 
 @contextmanager
@@ -176,11 +207,10 @@ def build_rules(settings: Settings) -> JudgeRules:
 def open_sql(settings: Settings) -> tuple[DuckDbSql, SqlCatalog]:
     """The SQL engine over the tables, and the named views and queries."""
     # The engine is loaded by those who ask questions alone.
-    from pipeline.store.sql_catalog import SqlCatalog, find_sql_directory  # noqa: PLC0415
     from pipeline.store.sql_duckdb import DuckDbSql  # noqa: PLC0415
 
     tables = open_tables(settings)
-    catalog = SqlCatalog.load(find_sql_directory())
+    catalog = load_queries()
 
     def scan(table: str, columns: tuple[str, ...] | None, as_of: int | None) -> pa.Table:
         return tables.scan(table, columns, as_of=as_of)
@@ -188,8 +218,18 @@ def open_sql(settings: Settings) -> tuple[DuckDbSql, SqlCatalog]:
     return DuckDbSql(scan, catalog), catalog
 
 
+def load_queries() -> SqlCatalog:
+    """The named views and queries of this installation."""
+    from pipeline.store.sql_catalog import SqlCatalog, find_sql_directory  # noqa: PLC0415 - as for the engine
+
+    return SqlCatalog.load(find_sql_directory())
+
+
 def list_probes(settings: Settings) -> list[tuple[str, Callable[[], str], str]]:
     """What `doctor` asks of each store of the profile: name, probe, advice."""
+    if _is_missing(settings.home):
+        # Nothing is wrong with a machine that has brought no frames in yet.
+        return [("home", lambda: f"{_tell_missing(settings.home)} yet; `oddframe ingest` makes it", "")]
 
     def probe_tables() -> str:
         tables = open_tables(settings)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.output import print_json, print_table, remark, show_progress
+from pipeline.cli.ranges import FromOne, FromZero, Side
 from pipeline.errors import UsageError
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.explain import find_verdict
@@ -25,7 +26,12 @@ _QUERY = "flagged_per_night"
 
 
 def demo(
-    directory: Path = Path("demo-output"), *, seed: int = 7, frames: int = 30, size: int = 512, common: Common = COMMON
+    directory: Path = Path("demo-output"),
+    *,
+    seed: FromZero = 7,
+    frames: FromOne = 30,
+    size: Side = 512,
+    common: Common = COMMON,
 ) -> int:
     """One simulated night: references, a night of frames, verdicts, a proof, a question in SQL, a picture.
 

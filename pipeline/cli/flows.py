@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from pipeline.cli.app import COMMON, Common
 from pipeline.cli.children import Child, choose_port, is_healthy, wait_for_health
 from pipeline.cli.output import print_json, remark
+from pipeline.cli.ranges import Port
 from pipeline.errors import LockedError, StoreError, TransientError, UsageError
 from pipeline.settings import Settings, load_settings
 
@@ -32,7 +33,7 @@ flows = App(name="flows", help="Serve or deploy the Prefect flows: schedules, fo
 
 @flows.command
 def serve(
-    *, host: str = "127.0.0.1", port: int | None = None, spool: Path | None = None, common: Common = COMMON
+    *, host: str = "127.0.0.1", port: Port | None = None, spool: Path | None = None, common: Common = COMMON
 ) -> int:
     """Start a Prefect server with its UI and run the flows of this home until interrupted.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from math import inf
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -13,6 +12,7 @@ from cyclopts import Parameter
 
 from pipeline.cli.app import COMMON, Common
 from pipeline.cli.output import print_json, print_table, remark, show, show_progress
+from pipeline.cli.ranges import FromOne, Seconds
 from pipeline.errors import UsageError
 from pipeline.ports import Spool
 from pipeline.run.batch import IngestRequest
@@ -72,8 +72,8 @@ def watch(
     spool: Path,
     *,
     embedding: str | None = None,
-    frames: int | None = None,
-    seconds: float | None = None,
+    frames: FromOne | None = None,
+    seconds: Seconds | None = None,
     common: Common = COMMON,
 ) -> int:
     """Follow a spool directory until interrupted; the batch in hand is finished first.
@@ -89,8 +89,6 @@ def watch(
     seconds
         this long after the first of them was seen.
     """
-    if (frames is not None and frames < 1) or (seconds is not None and not 0 <= seconds < inf):
-        raise UsageError("--frames takes a number from 1, --seconds one from 0")
     if not spool.is_dir():
         raise UsageError(f"{spool} is not a directory; create it or name another spool")
     settings = load_settings(common.home)

@@ -15,7 +15,7 @@ from pipeline.run.ingest import Ingestor
 from pipeline.run.land import expand_paths
 from pipeline.run.reference import audit_references, list_references, remove_references
 from pipeline.settings import load_settings
-from pipeline.wiring import open_lake
+from pipeline.wiring import find_home, open_lake, read_lake
 
 reference = App(name="reference", help="The reference repository: the frames that others are compared with.")
 
@@ -56,7 +56,7 @@ def add(*paths: str, embedding: str | None = None, why: str = "", common: Common
 @reference.command(name="list")
 def list_(*, common: Common = COMMON) -> int:
     """The references there are now."""
-    with open_lake(load_settings(common.home)) as lake:
+    with read_lake(find_home(load_settings(common.home))) as lake:
         columns = ("name", "frame_id", "embedding", "instrument", "filter", "exposure_s", "zone", "obs_time")
         print_lines(list_references(lake), as_json=common.json, columns=columns)
     return 0
@@ -65,7 +65,7 @@ def list_(*, common: Common = COMMON) -> int:
 @reference.command
 def audit(*, common: Common = COMMON) -> int:
     """Leave-one-out: every reference against the others of its cell, worst first."""
-    with open_lake(load_settings(common.home)) as lake:
+    with open_lake(find_home(load_settings(common.home))) as lake:
         columns = ("name", "distance", "p_value", "embedding", "reason")
         print_lines(audit_references(lake), as_json=common.json, columns=columns)
     return 0
@@ -84,7 +84,7 @@ def remove(*frames: str, why: str = "", common: Common = COMMON) -> int:
     """
     if not frames:
         raise UsageError("nothing to remove; name references as `oddframe reference list` shows them")
-    with open_lake(load_settings(common.home)) as lake:
+    with open_lake(find_home(load_settings(common.home))) as lake:
         lines = remove_references(lake, frames, by=_name_user(), why=why)
         print_lines(lines, as_json=common.json, columns=("name", "frame_id", "embedding", "action"))
     return 0

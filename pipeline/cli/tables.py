@@ -9,10 +9,11 @@ from cyclopts import Parameter
 
 from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.output import print_answer, print_json, print_lines, print_table, remark, show, show_progress
+from pipeline.cli.ranges import Days, FromZero
 from pipeline.errors import UsageError
 from pipeline.run.doctor import examine
 from pipeline.settings import load_settings
-from pipeline.wiring import archive_home, list_probes, open_lake, open_sql
+from pipeline.wiring import archive_home, find_home, list_probes, load_queries, open_lake, open_sql
 
 
 def sql(
@@ -20,7 +21,7 @@ def sql(
     *,
     query: str | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
-    limit: int | None = None,
+    limit: FromZero | None = None,
     list_: Annotated[bool, Parameter(name="--list", negative="")] = False,
     common: Common = COMMON,
 ) -> int:
@@ -41,19 +42,12 @@ def sql(
     """
     from pipeline.store.sql_rows import row_to_json  # noqa: PLC0415 - only this command reads SQL rows
 
-    engine, catalog = open_sql(load_settings(common.home))
     if list_:
-        lines = [
-            {"query": name, "title": file.title, "parameters": ", ".join(p.name for p in file.parameters)}
-            for name, file in sorted(catalog.queries.items())
-        ]
-        print_lines(lines, as_json=common.json, columns=("query", "title", "parameters"))
-        return 0
-    if limit is not None and limit < 0:
-        raise UsageError(f"a limit of {limit} makes no sense; give a number from 0")
+        return _list_queries(common)
     if (statement is None) == (query is None):
         raise UsageError("give one statement, or --query NAME (`oddframe sql --list` shows them)")
     given = _read_assignments(set_)
+    engine, catalog = open_sql(find_home(load_settings(common.home)))
     if query is not None:
         text, parameters = catalog.bind(query, given)
     else:
@@ -81,7 +75,7 @@ def verify(*, repair: Annotated[bool, Parameter(negative="")] = False, common: C
     from pipeline.run.repair import repair_lake  # noqa: PLC0415 - repairing loads the decoder
     from pipeline.run.verify import count_wrong, verify_lake  # noqa: PLC0415
 
-    with open_lake(load_settings(common.home)) as lake:
+    with open_lake(find_home(load_settings(common.home))) as lake:
         checks = verify_lake(lake)
         if repair and count_wrong(checks):
             checks = repair_lake(lake, checks)
@@ -96,7 +90,7 @@ def verify(*, repair: Annotated[bool, Parameter(negative="")] = False, common: C
 
 def archive(
     *,
-    older_than_days: float | None = None,
+    older_than_days: Days | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     common: Common = COMMON,
 ) -> int:
@@ -112,7 +106,7 @@ def archive(
     dry_run
         Say what would be done and change nothing.
     """
-    settings = load_settings(common.home)
+    settings = find_home(load_settings(common.home))
     if older_than_days is not None:
         chosen = settings.archive.model_copy(update={"after_days": older_than_days})
         settings = settings.model_copy(update={"archive": chosen})
@@ -139,6 +133,15 @@ def doctor(*, common: Common = COMMON) -> int:
     lines = [finding.to_json() for finding in findings]
     print_lines(lines, as_json=common.json, columns=("check", "ok", "detail", "advice"))
     return 0 if all(finding.ok for finding in findings) else EXIT_DIFFERENCE
+
+
+def _list_queries(common: Common) -> int:
+    lines = [
+        {"query": name, "title": file.title, "parameters": ", ".join(p.name for p in file.parameters)}
+        for name, file in sorted(load_queries().queries.items())
+    ]
+    print_lines(lines, as_json=common.json, columns=("query", "title", "parameters"))
+    return 0
 
 
 def _read_assignments(texts: tuple[str, ...]) -> dict[str, str]:

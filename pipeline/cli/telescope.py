@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from pipeline.cli.app import COMMON, Common
 from pipeline.cli.output import print_json, remark, show_progress
+from pipeline.cli.ranges import FromOne, FromZero, Seconds, Side
 from pipeline.errors import UsageError
 from pipeline.run.land import expand_paths
 
@@ -17,12 +18,12 @@ from pipeline.run.land import expand_paths
 def simulate(
     directory: Path,
     *,
-    seed: int = 1,
+    seed: FromZero = 1,
     preset: str = "demo",
-    fields: int = 2,
-    references: Annotated[int, Parameter(help="Reference frames of each field.")] = 20,
-    frames: int = 40,
-    size: int = 512,
+    fields: FromOne = 2,
+    references: Annotated[FromZero, Parameter(help="Reference frames of each field.")] = 20,
+    frames: FromZero = 40,
+    size: Side = 512,
     common: Common = COMMON,
 ) -> int:
     """Write a seeded star-field night with injected anomalies and a truth file.
@@ -56,7 +57,7 @@ def simulate(
     return 0
 
 
-def produce(*paths: str, spool: Path, cadence: float = 1.0, burst: int = 1, common: Common = COMMON) -> int:
+def produce(*paths: str, spool: Path, cadence: Seconds = 1.0, burst: FromOne = 1, common: Common = COMMON) -> int:
     """Feed frames into a spool directory at a cadence, whole files only: the telescope emulator.
 
     Parameters

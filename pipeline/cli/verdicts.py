@@ -15,7 +15,7 @@ from pipeline.run.explain import find_verdict, replay_verdict
 from pipeline.run.report import report_of
 from pipeline.run.stored import list_verdicts, load_detections
 from pipeline.settings import load_settings
-from pipeline.wiring import open_lake, open_originals, open_tables
+from pipeline.wiring import find_home, open_lake, open_originals, open_tables
 
 
 def verdicts(*, status: str | None = None, night: str | None = None, limit: int = 50, common: Common = COMMON) -> int:
@@ -30,7 +30,7 @@ def verdicts(*, status: str | None = None, night: str | None = None, limit: int 
     limit
         At most this many.
     """
-    tables = open_tables(load_settings(common.home))
+    tables = open_tables(find_home(load_settings(common.home)))
     rows = list_verdicts(tables, status=status, night=night, limit=limit)
     print_lines(rows, as_json=common.json, columns=COLUMNS)
     return 0
@@ -57,7 +57,7 @@ def explain(
     embedding
         The verdict under this embedding; by default the newest.
     """
-    settings = load_settings(common.home)
+    settings = find_home(load_settings(common.home))
     tables = open_tables(settings)
     verdict = find_verdict(tables, frame, embedding)
     detections = load_detections(tables, [verdict["verdict_id"]]).get(verdict["verdict_id"], [])

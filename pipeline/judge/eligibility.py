@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.errors import UsageError
 
 Value = str | float | None
+_Read = TypeVar("_Read")
+_LONGEST_SHOWN = 80
+# A width or precision of three digits makes a reason of a thousand characters, of twelve one that fills the memory.
+_WIDE = r"\d{3}"
 
 
 NUMBERS = frozenset({"exposure_s", "valid_fraction", "saturated_fraction", "background", "noise", "fwhm_px", "stars"})
@@ -49,12 +53,16 @@ def load_rules(path: Path | None = None) -> tuple[EligibilityRule, ...]:
             if path
             else (resources.files("pipeline.judge") / "data" / "eligibility.toml").read_text(encoding="utf-8")
         )
-        entries = tomllib.loads(text).get("rule", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = tomllib.loads(text)
+    # Not TOML, no text, or a number of thousands of digits; brackets in brackets in brackets.
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"eligibility rules {path}: {error}") from error
-    if not isinstance(entries, list):
-        raise UsageError(f"eligibility rules {path}: write each rule under a [[rule]] of its own")
-    return tuple(_read_rule(entry, number, path) for number, entry in enumerate(entries, 1))
+    entries = content.pop("rule", [])
+    if content or not isinstance(entries, list):
+        stray = f"; {_shorten(min(content))} is unknown" if content else ""
+        raise UsageError(f"eligibility rules {path}: write each rule under a [[rule]] of its own{stray}")
+    where = f"eligibility rules {path or '(built in)'}, rule"
+    return tuple(_read_rule(entry, f"{where} {number}") for number, entry in enumerate(entries, 1))
 
 
 def find_objection(
@@ -69,43 +77,85 @@ def find_objection(
     return None
 
 
-def _read_rule(entry: Any, number: int, path: Path | None) -> EligibilityRule:
-    where = f"eligibility rules {path or '(built in)'}, rule {number}"
-    tests = [name for name in _TESTS if name in entry] if isinstance(entry, Mapping) else []
-    if len(tests) != 1 or entry.keys() != {"field", "reason", tests[0]}:
-        raise UsageError(f"{where}: needs field, reason and one of {', '.join(_TESTS)}, and nothing else")
-    field, reason = str(entry["field"]), str(entry["reason"])
+def _read_rule(entry: Any, where: str) -> EligibilityRule:
+    if not isinstance(entry, Mapping):
+        raise UsageError(f"{where}: {_shorten(entry)} is no rule; write it under a [[rule]] of its own")
+    tests = [name for name in _TESTS if name in entry]
+    if unknown := sorted(entry.keys() - {"field", "reason", *_TESTS}):
+        raise UsageError(f"{where}, {_shorten(unknown[0])}: unknown; a rule has field, reason and a test")
+    if absent := [key for key in ("field", "reason") if key not in entry]:
+        raise UsageError(f"{where}, {absent[0]}: missing")
+    if len(tests) != 1:
+        given = "give one test, not several" if tests else "missing; give one test"
+        raise UsageError(f"{where}, {', '.join(tests or _TESTS)}: {given}")
+    field = _read_value(where, "field", _read_field, entry["field"])
+    sample = 1.0 if field in NUMBERS else "text"
+    return EligibilityRule(
+        field,
+        _read_value(where, tests[0], _TESTS[tests[0]], entry[tests[0]]),
+        _read_value(where, "reason", lambda reason: _read_reason(reason, sample), entry["reason"]),
+    )
+
+
+def _read_value(where: str, key: str, read: Callable[[Any], _Read], value: Any) -> _Read:
+    try:
+        return read(value)
+    except (TypeError, ValueError, LookupError, OverflowError, re.error) as error:
+        raise UsageError(f"{where}, {key}: {_shorten(value)} cannot be used: {error}") from error
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("it must be a text")
+    if not value.strip():
+        raise ValueError("it is empty")
+    return value
+
+
+def _read_field(value: Any) -> str:
+    field = _read_text(value)
     if field not in NUMBERS | TEXTS and not field.startswith("header."):
-        raise UsageError(
-            f"{where}: there is no {field}; it may be header.KEYWORD, {', '.join(sorted(NUMBERS | TEXTS))}"
-        )
-    try:
-        holds = _TESTS[tests[0]](entry[tests[0]])
-    except (TypeError, ValueError, re.error) as error:
-        raise UsageError(f"{where}: {tests[0]} cannot be {entry[tests[0]]!r}: {error}") from error
-    try:
-        _try_reason(reason, 1.0 if field in NUMBERS else "text")
-    except (ValueError, LookupError) as error:
-        raise UsageError(f"{where}: the reason {reason!r} cannot be filled in: {error}") from error
-    return EligibilityRule(field, holds, reason)
+        raise ValueError(f"it may be header.KEYWORD, {', '.join(sorted(NUMBERS | TEXTS))}")
+    if field == "header.":
+        raise ValueError("it names no keyword")
+    return field
 
 
-def _try_reason(reason: str, value: str | float) -> None:
+def _read_reason(value: Any, sample: str | float) -> str:
     """Fill a reason in once, so that a wrong one is told now and not in the middle of a night."""
-    if any(name not in (None, "value") for _, name, _, _ in Formatter().parse(reason)):
-        raise ValueError("only {value} can be filled in")
-    reason.format(value=value)
+    reason = _read_text(value)
+    if len(reason.splitlines()) != 1:
+        raise ValueError("it must be one line")
+    for _, name, form, _ in Formatter().parse(reason):
+        if name not in (None, "value") or "{" in (form or ""):
+            raise ValueError("only {value} can be filled in")
+        if re.search(_WIDE, form or ""):
+            raise ValueError(f"the format {form} is too wide")
+    reason.format(value=sample)
+    return reason
 
 
 def _any_of(wanted: Any) -> Callable[[str | float], bool]:
     if not isinstance(wanted, list):
         raise TypeError("it must be a list")
+    if not wanted:
+        raise ValueError("it is empty")
+    if strange := [word for word in wanted if isinstance(word, bool) or not isinstance(word, str | int | float)]:
+        raise TypeError(f"{_shorten(strange[0])} is neither a text nor a number")
     words = {str(word).strip().lower() for word in wanted}
     return lambda value: str(value).strip().lower() in words
 
 
 def _matches(pattern: Any) -> Callable[[str | float], bool]:
-    compiled = re.compile(str(pattern), re.IGNORECASE)
+    try:
+        compiled = re.compile(_read_text(pattern), re.IGNORECASE)
+    except RecursionError as error:
+        raise ValueError("it nests too deep") from error
     return lambda value: compiled.fullmatch(str(value).strip()) is not None
 
 
@@ -120,9 +170,15 @@ def _at_least(limit: Any) -> Callable[[str | float], bool]:
 
 
 def _read_bound(limit: Any) -> float:
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or math.isnan(limit):
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
         raise TypeError("it must be a number")
-    return float(limit)
+    try:
+        bound = float(limit)
+    except OverflowError:
+        bound = math.inf
+    if not math.isfinite(bound):
+        raise ValueError("it must be a finite number")
+    return bound
 
 
 def _number(value: str | float) -> float | None:

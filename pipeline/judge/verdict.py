@@ -8,28 +8,32 @@ from pipeline.judge.types import Judgement, Neighbour, Status
 
 def judge_frame(
     neighbours: tuple[Neighbour, ...],
+    nearest: float | None,
     calibration: Calibration | None,
     *,
     cell: str,
     references: int,
     least: int,
     budget: float,
+    itself: bool = False,
 ) -> Judgement:
     """Say what the nearest references mean.
 
     Args:
-        neighbours: nearest first, exact distances.
+        neighbours: nearest first, exact distances; the frame itself among them where it is a reference.
+        nearest: distance to the nearest reference that is another frame, None where there is none.
         calibration: of the frame's prefilter cell, None where it has too few references.
         cell: the cell in words.
         references: how many references the cell holds.
         least: how many it takes to judge.
         budget: share of normal frames that may be flagged.
+        itself: whether the frame is a reference of the cell, and so was left out of all but `neighbours`.
     """
-    nearest = neighbours[0].distance if neighbours else None
+    remark = "; it is a reference itself, judged by the others" if itself else ""
     if calibration is None or nearest is None or references < least:
         return Judgement(
             status=Status.NO_REFERENCE,
-            reason=f"{references} of the {least} references needed are in its cell ({cell})",
+            reason=f"{references} of the {least} references needed are in its cell ({cell}){remark}",
             neighbours=neighbours,
             distance=nearest,
             references_in_cell=references,
@@ -43,7 +47,7 @@ def judge_frame(
         status=Status.ANOMALY if odd else Status.NORMAL,
         reason=(
             f"distance {nearest:.4g} to its nearest of {references} references is {word} the {threshold:.4g} "
-            f"that the false-alarm budget of {budget:.2%} allows (p = {p_value.value:.2g}{tail})"
+            f"that the false-alarm budget of {budget:.2%} allows (p = {p_value.value:.2g}{tail}){remark}"
         ),
         neighbours=neighbours,
         distance=nearest,

@@ -45,14 +45,16 @@ class Committer:
         readable = self._index(batch, embeddings)
         self._switch.reach("judge")
         judged = self._judge.judge_batch(
-            [item.result for item in readable if isinstance(item.result, Prepared)], embeddings
+            [(item.landed.frame_id, item.result) for item in readable if isinstance(item.result, Prepared)], embeddings
         )
         now = self._lake.clock()
+        advice = {e.name: references.explain_absence(spec_of(e)) for e in embeddings}
         verdicts: list[Row] = []
         found: list[Row] = []
         for item, one in zip(readable, judged, strict=True):
             assert item.raw is not None  # noqa: S101 - working items are numbered
-            verdict = verdict_row(item.raw, one, references, self._lake.rules, now)
+            remedy = advice[one.embedding.name]
+            verdict = verdict_row(item.raw, one, references, self._lake.rules, now, advice=remedy)
             detections = detection_rows(verdict, self._locate(one))
             verdicts.append(verdict)
             found += detections
@@ -114,13 +116,16 @@ class Committer:
 
     def _refuse_unusable(self, readable: Sequence[Item], embedding: Embedding, references: ReferenceSet) -> list[Row]:
         """Verdicts of frames that no vector can be made of: as references they would have no word said of them."""
-        unusable = [(i.raw, i.result) for i in readable if isinstance(i.result, Prepared) and not i.result.vectors]
-        judged = self._judge.judge_batch([prepared for _, prepared in unusable], [embedding])
+        unusable = [
+            (item.raw, item.result)
+            for item in readable
+            if item.raw is not None and isinstance(item.result, Prepared) and not item.result.vectors
+        ]
+        judged = self._judge.judge_batch([(raw.frame_id, prepared) for raw, prepared in unusable], [embedding])
         now = self._lake.clock()
         return [
             verdict_row(raw, one, references, self._lake.rules, now)
             for (raw, _), one in zip(unusable, judged, strict=True)
-            if raw is not None
         ]
 
     def _append_frames(self, batch: Batch, readable: Sequence[Item]) -> None:
@@ -134,18 +139,20 @@ class Committer:
 
     def _append_quarantine(self, batch: Batch) -> None:
         now = self._lake.clock()
-        rows = [
-            quarantine_row(item.raw, item.result.code, item.result.reason, "quarantined", now)
-            for item in batch.working()
-            if item.raw is not None and isinstance(item.result, Unreadable)
-        ]
         open_now = self._open_quarantine(_known_ids(batch))
-        rows = [row for row in rows if row["frame_id"] not in open_now]
-        rows += [
-            quarantine_row(item.raw, open_now[item.landed.frame_id], "decoded on a further attempt", "redriven", now)
-            for item in batch.working()
-            if item.raw is not None and item.landed.frame_id in open_now and _is_prepared(item)
-        ]
+        rows: list[Row] = []
+        for item in batch.working():
+            frame_id, result = item.landed.frame_id, item.result
+            if item.raw is None:
+                continue
+            if isinstance(result, Unreadable) and frame_id not in open_now:
+                kept = self._lake.originals.locate(frame_id) is not None
+                rows.append(
+                    quarantine_row(item.raw, result.code, result.reason, event="quarantined", at=now, kept=kept)
+                )
+            elif isinstance(result, Prepared) and frame_id in open_now:
+                reason = "decoded on a further attempt"
+                rows.append(quarantine_row(item.raw, open_now[frame_id], reason, event="redriven", at=now))
         self._append("quarantine", rows, batch)
 
     def _open_quarantine(self, frame_ids: Sequence[str]) -> dict[str, str]:
@@ -170,13 +177,14 @@ class Committer:
     def _enter(self, usable: Sequence[Item], embedding: Embedding) -> None:
         lake, request = self._lake, self._request
         now = lake.clock()
-        present = {m.frame_id for m in load_references(lake).members if m.embedding == embedding.name}
+        spec = spec_of(embedding)
+        present = set(load_references(lake).ids(spec))
         rows = [
             member_row(
                 lake.rules.reference_set,
                 item.landed.frame_id,
                 item.landed.path.name,
-                embedding.name,
+                spec.key,
                 action="add",
                 at=now,
                 by=request.by,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.embed.types import Embedding
-from pipeline.judge.calibration import Calibration, calibrate
+from pipeline.judge.cell import Cell
 from pipeline.judge.distance import rank_neighbours
 from pipeline.judge.eligibility import find_objection
 from pipeline.judge.prefilter import build_prefilter, describe_cell
@@ -21,6 +21,8 @@ from pipeline.run.prepared import Prepared
 
 # Float32 sums order near ties differently from store to store: measure a few more than are kept.
 _SPARE_CANDIDATES = 4
+# The second counts where the first is the frame that is judged.
+_NEAREST_OTHERS = 2
 _MOST_MEMBERS = 1_000_000
 # More leave-one-out distances would sharpen a p-value that 500 already resolve to 0.2 percent.
 _CALIBRATION_SAMPLE = 500
@@ -32,18 +34,9 @@ _CACHED_VALUES = 16 * 2**20
 Keep = Callable[[VectorSpec, Sequence[str]], list[str]]
 
 
-@dataclass(slots=True)
-class Cell:
-    """The references that share a prefilter: how many, how far apart, and their vectors as far as they were needed."""
-
-    references: int
-    calibration: Calibration | None
-    vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A frame, the embedding that was used, what was said, and the vector of its nearest reference."""
+    """A frame, the embedding that was used, what was said, and the vector of its nearest (other) reference."""
 
     prepared: Prepared
     embedding: Embedding
@@ -68,32 +61,35 @@ class Judge:
         """The reference set changed: calibrate anew."""
         self._cells.clear()
 
-    def judge_batch(self, frames: Sequence[Prepared], embeddings: Sequence[Embedding]) -> list[Judged]:
+    def judge_batch(self, frames: Sequence[tuple[str, Prepared]], embeddings: Sequence[Embedding]) -> list[Judged]:
         """Judge each frame under the first embedding whose references suffice, else under the first of all.
 
-        Frames that share a prefilter share one search.
+        Frames that share a prefilter share one search. A frame that is a reference finds itself, at distance 0, and is
+        judged by the others.
+
+        Args:
+            frames: frame ids and what was made of them.
+            embeddings: best first.
         """
-        judged: list[Judged | None] = [self._refuse(frame, embeddings[0]) for frame in frames]
+        judged: list[Judged | None] = [self._refuse(frame, embeddings[0]) for _, frame in frames]
         for embedding, strict in [*((e, True) for e in embeddings), (embeddings[0], False)]:
             waiting: dict[Prefilter, list[int]] = {}
-            for i, frame in enumerate(frames):
+            for i, (_, frame) in enumerate(frames):
                 if judged[i] is None:
                     waiting.setdefault(self.prefilter_of(frame), []).append(i)
             for prefilter, places in waiting.items():
-                cell = self.cell_of(embedding, prefilter)
-                if cell.calibration is None and strict:
-                    continue
-                queries = np.stack([frames[i].vectors[embedding.name] for i in places])
-                found = self._search(spec_of(embedding), prefilter, cell, queries)
-                for i, (judgement, nearest) in zip(places, found, strict=True):
-                    judged[i] = Judged(frames[i], embedding, prefilter, judgement, nearest)
+                whole = self.cell_of(embedding, prefilter)
+                cells = {i: whole.leave_out(frames[i][0]) for i in places}
+                chosen = [i for i in places if not strict or cells[i].suffices(self._rules.min_references)]
+                asked = [(frames[i][1], cells[i]) for i in chosen]
+                for i, one in zip(chosen, self._search(embedding, prefilter, asked), strict=True):
+                    judged[i] = one
         return [j for j in judged if j is not None]
 
-    def judge_under(self, frame: Prepared, embedding: Embedding, prefilter: Prefilter) -> Judged:
+    def judge_under(self, frame_id: str, frame: Prepared, embedding: Embedding, prefilter: Prefilter) -> Judged:
         """Judge one frame under a prefilter that is given: what a replay does."""
-        cell = self.cell_of(embedding, prefilter)
-        query = np.stack([frame.vectors[embedding.name]])
-        return Judged(frame, embedding, prefilter, *self._search(spec_of(embedding), prefilter, cell, query)[0])
+        cell = self.cell_of(embedding, prefilter).leave_out(frame_id)
+        return self._search(embedding, prefilter, [(frame, cell)])[0]
 
     def prefilter_of(self, frame: Prepared) -> Prefilter:
         """The prefilter a frame is searched under."""
@@ -116,8 +112,10 @@ class Judge:
             self._cells[key] = self._calibrate(spec, prefilter)
         return self._cells[key]
 
-    def leave_one_out(self, embedding: Embedding, prefilter: Prefilter, ids: Sequence[str]) -> dict[str, Neighbour]:
-        """For each of these references its nearest other reference under the prefilter."""
+    def leave_one_out(
+        self, embedding: Embedding, prefilter: Prefilter, ids: Sequence[str]
+    ) -> dict[str, tuple[Neighbour, ...]]:
+        """For each of these references its two nearest other references under the prefilter, nearest first."""
         spec = spec_of(embedding)
         return self._nearest_others(spec, prefilter, self._vectors.fetch(spec, ids))
 
@@ -126,48 +124,54 @@ class Judge:
         if self._keep is not None:
             ids = self._keep(spec, ids)
         if len(ids) < self._rules.min_references:
-            return Cell(len(ids), None)
-        sample = pick_sample(ids, _CALIBRATION_SAMPLE)
-        vectors = self._vectors.fetch(spec, sample)
-        distances = [n.distance for n in self._nearest_others(spec, prefilter, vectors).values()]
-        return Cell(len(ids), calibrate(distances) if len(distances) > 1 else None, vectors)
+            return Cell(frozenset(ids), {})
+        vectors = self._vectors.fetch(spec, pick_sample(ids, _CALIBRATION_SAMPLE))
+        return Cell(frozenset(ids), self._nearest_others(spec, prefilter, vectors), vectors)
 
     def _nearest_others(
         self, spec: VectorSpec, prefilter: Prefilter, vectors: dict[str, NDArray[np.float32]]
-    ) -> dict[str, Neighbour]:
+    ) -> dict[str, tuple[Neighbour, ...]]:
         ids = sorted(vectors)
         if not ids:
             return {}
-        found = self._vectors.search(spec, np.stack([vectors[i] for i in ids]), prefilter, 2 + _SPARE_CANDIDATES)
+        wanted = 1 + _NEAREST_OTHERS + _SPARE_CANDIDATES
+        found = self._vectors.search(spec, np.stack([vectors[i] for i in ids]), prefilter, wanted)
         self._fetch_missing(spec, vectors, {c.frame_id for candidates in found for c in candidates})
-        nearest: dict[str, Neighbour] = {}
+        nearest: dict[str, tuple[Neighbour, ...]] = {}
         for frame_id, candidates in zip(ids, found, strict=True):
             order = [c.frame_id for c in candidates if c.frame_id != frame_id]
-            ranked = rank_neighbours(vectors[frame_id], vectors, order, 1)
-            if ranked:
-                nearest[frame_id] = ranked[0]
+            if ranked := rank_neighbours(vectors[frame_id], vectors, order, _NEAREST_OTHERS):
+                nearest[frame_id] = ranked
         return nearest
 
     def _search(
-        self, spec: VectorSpec, prefilter: Prefilter, cell: Cell, queries: NDArray[np.float32]
-    ) -> list[tuple[Judgement, NDArray[np.float32] | None]]:
-        rules = self._rules
-        found = self._vectors.search(spec, queries, prefilter, rules.neighbours + _SPARE_CANDIDATES)
-        if len(cell.vectors) * spec.dimension > _CACHED_VALUES:
-            cell.vectors.clear()
-        self._fetch_missing(spec, cell.vectors, {c.frame_id for candidates in found for c in candidates})
-        answers: list[tuple[Judgement, NDArray[np.float32] | None]] = []
-        for query, candidates in zip(queries, found, strict=True):
-            ranked = rank_neighbours(query, cell.vectors, [c.frame_id for c in candidates], rules.neighbours)
+        self, embedding: Embedding, prefilter: Prefilter, asked: Sequence[tuple[Prepared, Cell]]
+    ) -> list[Judged]:
+        if not asked:
+            return []
+        spec, rules, vectors = spec_of(embedding), self._rules, self.cell_of(embedding, prefilter).vectors
+        queries = np.stack([frame.vectors[embedding.name] for frame, _ in asked])
+        # One more for the frame that is a reference and finds itself.
+        found = self._vectors.search(spec, queries, prefilter, 1 + rules.neighbours + _SPARE_CANDIDATES)
+        if len(vectors) * spec.dimension > _CACHED_VALUES:
+            vectors.clear()
+        self._fetch_missing(spec, vectors, {c.frame_id for candidates in found for c in candidates})
+        answers: list[Judged] = []
+        for (frame, cell), query, candidates in zip(asked, queries, found, strict=True):
+            ranked = rank_neighbours(query, vectors, [c.frame_id for c in candidates], 1 + rules.neighbours)
+            others = [neighbour for neighbour in ranked if neighbour.frame_id != cell.left_out]
             judgement = judge_frame(
-                ranked,
+                ranked[: rules.neighbours],
+                others[0].distance if others else None,
                 cell.calibration,
                 cell=describe_cell(prefilter),
                 references=cell.references,
                 least=rules.min_references,
                 budget=rules.budget,
+                itself=cell.left_out is not None,
             )
-            answers.append((judgement, cell.vectors[ranked[0].frame_id] if ranked else None))
+            nearest = vectors[others[0].frame_id] if others else None
+            answers.append(Judged(frame, embedding, prefilter, judgement, nearest))
         return answers
 
     def _fetch_missing(self, spec: VectorSpec, vectors: dict[str, NDArray[np.float32]], wanted: set[str]) -> None:

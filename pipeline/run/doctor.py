@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import OddframeError
+from pipeline.errors import LockedError, OddframeError
 
 _LEAST_FREE = 2 * 2**30
 _LIBRARIES = ("astropy", "numpy", "pyarrow", "pyiceberg", "pymilvus", "milvus-lite", "duckdb", "prefect")
@@ -42,6 +42,9 @@ def examine(home: Path, probes: Sequence[tuple[str, Callable[[], str], str]]) ->
     for name, probe, advice in probes:
         try:
             findings.append(Finding(name, ok=True, detail=probe()))
+        except LockedError as error:
+            # Another process is at work: no fault, and for it to say what is wrong there.
+            findings.append(Finding(name, ok=True, detail=f"not looked into: {error}"))
         except (OddframeError, OSError) as error:
             findings.append(Finding(name, ok=False, detail=str(error), advice=advice))
     return findings

@@ -10,11 +10,9 @@ from pipeline.judge.prefilter import from_json
 from pipeline.ports import TableStore
 from pipeline.run.detect import Judge, Judged
 from pipeline.run.lake import Lake, spec_of
-from pipeline.run.references import load_references
+from pipeline.run.references import SHORTEST_ID, fold_members, load_references
 from pipeline.run.repair import prepare_original
 from pipeline.run.replay import ReplayVectors
-
-_SHORTEST_ID = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +36,10 @@ def find_verdict(tables: TableStore, wanted: str, embedding: str | None = None) 
     """
     verdicts = tables.scan("verdicts", ["frame_id", "name"]).to_pylist()
     ids = {v["frame_id"] for v in verdicts if v["name"] == wanted}
-    if len(wanted) >= _SHORTEST_ID:
+    if len(wanted) >= SHORTEST_ID:
         ids |= {v["frame_id"] for v in verdicts if v["frame_id"].startswith(wanted)}
     if not ids:
-        raise UsageError(f"no verdict on a frame {wanted!r}; `oddframe verdicts` lists those there are")
+        raise UsageError(_explain_absence(tables, wanted))
     if len(ids) > 1:
         raise UsageError(f"{wanted!r} names {len(ids)} frames; give more of the id: {', '.join(sorted(ids)[:5])}")
     rows = tables.scan("verdicts", where={"frame_id": sorted(ids)}).to_pylist()
@@ -50,6 +48,15 @@ def find_verdict(tables: TableStore, wanted: str, embedding: str | None = None) 
         raise UsageError(f"frame {wanted!r} has no verdict under the embedding {embedding!r}")
     newest: dict[str, Any] = max(rows, key=lambda r: (r["judged_at"], r["verdict_id"]))
     return newest
+
+
+def _explain_absence(tables: TableStore, wanted: str) -> str:
+    if any(m.is_named(wanted) for m in fold_members(tables.scan("reference_members").to_pylist())):
+        return (
+            f"{wanted!r} is a reference and was never judged; `oddframe reference audit` compares it with the others, "
+            "`oddframe ingest` of its file judges it"
+        )
+    return f"no verdict on a frame {wanted!r}; `oddframe verdicts` lists those there are"
 
 
 def replay_verdict(lake: Lake, verdict: dict[str, Any]) -> Replay:
@@ -79,9 +86,10 @@ def replay_verdict(lake: Lake, verdict: dict[str, Any]) -> Replay:
         neighbours=max(1, len(verdict["neighbours"])),
     )
     snapshot = verdict["reference_snapshot_id"]
-    members = load_references(replace(lake, rules=rules), as_of=snapshot).ids(embedding.name) if snapshot else []
-    vectors = ReplayVectors(lake, spec_of(embedding), members)
-    judged = Judge(vectors, rules).judge_under(prepared, embedding, prefilter)
+    spec = spec_of(embedding)
+    members = load_references(replace(lake, rules=rules), as_of=snapshot).ids(spec) if snapshot else []
+    vectors = ReplayVectors(lake, spec, members)
+    judged = Judge(vectors, rules).judge_under(verdict["frame_id"], prepared, embedding, prefilter)
     return _compare(verdict, judged)
 
 

@@ -18,7 +18,7 @@ from pipeline.ports import RawFrame, VectorSpec
 from pipeline.run.batch import Batch, IngestRequest, Item, Purpose, Standing
 from pipeline.run.commit import Committer
 from pipeline.run.detect import Judge
-from pipeline.run.lake import KillSwitch, Lake, load_known
+from pipeline.run.lake import KillSwitch, Lake, load_known, spec_of
 from pipeline.run.land import Landed, NotLanded, split_batches
 from pipeline.run.prepared import TOO_MANY_BYTES
 from pipeline.run.references import ReferenceSet, load_references
@@ -61,21 +61,7 @@ class Ingestor:
 
         Batches overlap by one: while one is judged and committed, the workers decode the next.
         """
-        started: deque[Batch] = deque()
-        if left_behind := self._find_left_behind({show_path(path.absolute()) for path in paths}):
-            started.append(self._resume(left_behind))
-        size = batch or self._lake.batch
-        # Where batches are large a smaller one first: workers and stores are busy sooner.
-        first = max(size // 8, min(size, _LEAST_FIRST))
-        for landed in self._land_ahead(split_batches(paths, size, first)):
-            started.append(self._start(landed))
-            if len(started) > 1:
-                yield from self._finish(started.popleft())
-        # Asked for by a name that has another content by now.
-        if left_behind := self._find_left_behind(set()):
-            started.append(self._resume(left_behind))
-        while started:
-            yield from self._finish(started.popleft())
+        yield from self._overlap(self._start_all(paths, batch or self._lake.batch))
 
     def redrive(self) -> Iterator[Report]:
         """Try everything in quarantine again, from the copies that were kept."""
@@ -90,10 +76,30 @@ class Ingestor:
                 items.append(NotLanded(path, "its bytes were not kept; deliver it again"))
                 continue
             items.append(Item(Landed(path, row["frame_id"], row["bytes"], place), Standing.AGAIN, resumed=True))
-        batch = Batch(items)
-        self._number(batch)
-        self._submit(batch)
-        yield from self._finish(batch)
+        yield from self._overlap(self._send(Batch(group)) for group in split_batches(items, self._lake.batch))
+
+    def _overlap(self, batches: Iterable[Batch]) -> Iterator[Report]:
+        """Finish each batch once the one after it has been sent to the workers."""
+        started: deque[Batch] = deque()
+        for batch in batches:
+            started.append(batch)
+            if len(started) > 1:
+                yield from self._finish(started.popleft())
+        while started:
+            yield from self._finish(started.popleft())
+
+    def _start_all(self, paths: Sequence[Path], size: int) -> Iterator[Batch]:
+        if left_behind := self._find_left_behind({show_path(path.absolute()) for path in paths}):
+            yield self._resume(left_behind)
+        # Where batches are large a smaller one first: workers and stores are busy sooner.
+        first = max(size // 8, min(size, _LEAST_FIRST))
+        for landed in self._land_ahead(split_batches(paths, size, first)):
+            batch = Batch(list(self._sort_out(landed)))
+            self._switch.reach("number")
+            yield self._send(batch)
+        # Asked for by a name that has another content by now.
+        if left_behind := self._find_left_behind(set()):
+            yield self._resume(left_behind)
 
     def _land_ahead(self, groups: Iterable[Sequence[Path]]) -> Iterator[list[Landed | NotLanded]]:
         """Have each group landed by the workers while the one before it is judged and committed."""
@@ -107,9 +113,7 @@ class Ingestor:
         if ahead is not None:
             yield ahead()
 
-    def _start(self, landed: Sequence[Landed | NotLanded]) -> Batch:
-        batch = Batch(list(self._sort_out(landed)))
-        self._switch.reach("number")
+    def _send(self, batch: Batch) -> Batch:
         self._number(batch)
         self._submit(batch)
         return batch
@@ -123,7 +127,7 @@ class Ingestor:
 
     def _keep_members(self, spec: VectorSpec, frame_ids: Sequence[str]) -> list[str]:
         """Of these references the members; an interrupted change of the set may have left others searchable."""
-        members = set(self._references.ids(spec.name))
+        members = set(self._references.ids(spec))
         if strangers := [i for i in frame_ids if i not in members]:
             self._lake.vectors.drop_references(spec, strangers)
         return [i for i in frame_ids if i in members]
@@ -137,9 +141,7 @@ class Ingestor:
         batch = Batch(list(self._sort_out(landed, {m.frame_id for m in self._references.members})))
         for item in batch.landed():
             item.silent = True
-        self._number(batch)
-        self._submit(batch)
-        return batch
+        return self._send(batch)
 
     def _sort_out(
         self, landed: Sequence[Landed | NotLanded], references: set[str] | None = None
@@ -166,7 +168,7 @@ class Ingestor:
         """Known contents that need no work: not those an interrupted or a different run left half done."""
         in_flight = self._committer.in_flight
         if self._request.purpose is Purpose.REFERENCE:
-            members = {m.frame_id for m in self._references.members if m.embedding == self._embeddings[0].name}
+            members = set(self._references.ids(spec_of(self._embeddings[0])))
             return (members & set(known)) | (in_flight & set(known))
         if self._request.judge_again:
             return in_flight & set(known)
@@ -206,7 +208,7 @@ class Ingestor:
     def _answer(self, batch: Batch) -> Iterator[Report]:
         earlier = [i.landed.frame_id for i in batch.landed() if i.landed.frame_id not in batch.reports and not i.silent]
         if self._request.purpose is Purpose.REFERENCE:
-            members = set(self._references.ids(self._embeddings[0].name))
+            members = set(self._references.ids(spec_of(self._embeddings[0])))
             earlier = [i for i in earlier if i not in members]
         stored = load_reports(self._lake.tables, earlier, self._request.embedding)
         for item in batch.items:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import metadata
 
 from pipeline.embed.registry import find_embedding
 from pipeline.embed.types import Embedding
@@ -14,7 +15,8 @@ from pipeline.judge.prefilter import SearchRules
 from pipeline.ports import FrameSource, OriginalStore, TableStore, VectorSpec, VectorStore
 from pipeline.run.prepared import PreparePlan
 
-CODE_VERSION = "0.1.0"
+# Written once, in pyproject.toml; every verdict carries it.
+CODE_VERSION = metadata.version("oddframe")
 
 
 @dataclass(frozen=True, slots=True)

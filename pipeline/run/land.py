@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.errors import UsageError
 from pipeline.ports import OriginalStore
 from pipeline.source.spool import show_path
-from pipeline.store.originals import hash_file
 
+HASH_SECONDS = 60.0
+"""Longest time for the name of a file that is over the size limit: as long as a frame may take by default."""
+
+T = TypeVar("T")
+_CHUNK = 4 * 2**20
 _TEXTS = frozenset({".csv", ".htm", ".html", ".json", ".log", ".md", ".toml", ".txt", ".xml", ".yaml", ".yml"})
 
 
@@ -39,16 +46,18 @@ class NotLanded:
     reason: str
 
 
-def land_files(paths: Sequence[Path], originals: OriginalStore, max_bytes: int) -> list[Landed | NotLanded]:
-    """Keep a copy of each file by content; a file over the size limit is hashed but not copied.
+def land_files(
+    paths: Sequence[Path], originals: OriginalStore, max_bytes: int, seconds: float = HASH_SECONDS
+) -> list[Landed | NotLanded]:
+    """Keep a copy of each file by content; a file over the size limit is hashed, within `seconds`, but not copied.
 
     Raises:
         TransientError: a copy cannot be written.
     """
-    return [_land(path, originals, max_bytes) for path in paths]
+    return [_land(path, originals, max_bytes, seconds) for path in paths]
 
 
-def _land(path: Path, originals: OriginalStore, max_bytes: int) -> Landed | NotLanded:
+def _land(path: Path, originals: OriginalStore, max_bytes: int, seconds: float) -> Landed | NotLanded:
     # A name may be any bytes; what is kept and shown of it is text.
     shown = Path(show_path(path))
     try:
@@ -56,17 +65,28 @@ def _land(path: Path, originals: OriginalStore, max_bytes: int) -> Landed | NotL
         if not stat.S_ISREG(status.st_mode):
             return NotLanded(shown, f"{shown} is not a regular file")
         if status.st_size > max_bytes:
-            return Landed(shown, hash_file(path), status.st_size, path)
+            return _land_large(path, shown, status.st_size, seconds)
         try:
             frame_id, size, place = originals.put(path)
         except MemoryError:
             # Larger than a worker may hold: decoding it will say so, in its own place.
-            return Landed(shown, hash_file(path), status.st_size, path)
+            return _land_large(path, shown, status.st_size, seconds)
     except UsageError:
         return NotLanded(shown, f"cannot read {shown}")
     except OSError as error:
         return NotLanded(shown, f"cannot read {shown}: {error.strerror}")
     return Landed(shown, frame_id, size, place)
+
+
+def _land_large(path: Path, shown: Path, size: int, seconds: float) -> Landed | NotLanded:
+    """Name a file by its content without keeping it; a size of any height must not hold up those behind it."""
+    digest, deadline = sha256(), time.monotonic() + seconds
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            if time.monotonic() > deadline:
+                return NotLanded(shown, f"{shown} is too large: {size:,} bytes, not even hashed within {seconds:g} s")
+    return Landed(shown, digest.hexdigest(), size, path)
 
 
 def expand_paths(arguments: Iterable[str]) -> list[Path]:
@@ -87,7 +107,7 @@ def expand_paths(arguments: Iterable[str]) -> list[Path]:
             # Too long a name, a loop of links, `**` inside a word.
             raise UsageError(f"{argument[:100]}: {getattr(error, 'strerror', None) or error}") from error
         if not matches:
-            raise UsageError(f"{argument}: no such file, directory or match; check the path")
+            raise UsageError(f"{argument}{_explain_nothing(Path(argument))}")
         found += matches
     return found
 
@@ -103,9 +123,15 @@ def _expand_path(argument: str) -> list[Path]:
     return sorted(p for p in base.glob(pattern) if p.is_file()) if pattern else []
 
 
-def split_batches(paths: Iterable[Path], size: int, first: int | None = None) -> Iterator[list[Path]]:
-    """Groups of at most `size` paths, in order; from `first` on each is twice the one before, up to `size`."""
-    iterator = iter(paths)
+def _explain_nothing(path: Path) -> str:
+    if path.is_dir():
+        return " holds no frames (hidden files and texts are left alone)"
+    return ": no such file, directory or match; check the path"
+
+
+def split_batches(things: Iterable[T], size: int, first: int | None = None) -> Iterator[list[T]]:
+    """Groups of at most `size`, in order; from `first` on each is twice the one before, up to `size`."""
+    iterator = iter(things)
     step = first or size
     while group := list(islice(iterator, step)):
         yield group

@@ -39,7 +39,9 @@ def explain_picture(
         A PNG.
     """
     limits = limits or DecodeLimits()
-    nearest = next(iter(verdict["neighbours"] or ()), None)
+    # A reference finds itself first, and would be no different from itself.
+    others = [n for n in verdict["neighbours"] or () if n["frame_id"] != verdict["frame_id"]]
+    nearest = next(iter(others), None)
     wanted = [verdict["frame_id"]] + ([nearest["frame_id"]] if nearest else [])
     taken = _describe_exposures(tables, wanted)
     frame, without = _load(originals, verdict["frame_id"], verdict["name"], taken, limits)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.embed.types import Embedding
 from pipeline.errors import UsageError
-from pipeline.judge.calibration import calibrate
+from pipeline.judge.calibration import Calibration
 from pipeline.judge.prefilter import build_prefilter, describe_cell
 from pipeline.ports import Prefilter
 from pipeline.run.detect import Judge
 from pipeline.run.lake import Lake, spec_of
 from pipeline.run.references import Member, load_references
+from pipeline.run.replay import passes
 from pipeline.run.rows import member_row
 
 _LEAST_TO_CALIBRATE = 3
@@ -45,7 +47,7 @@ def remove_references(lake: Lake, wanted: Sequence[str], *, by: str, why: str) -
     members = load_references(lake).members
     chosen: list[Member] = []
     for text in wanted:
-        matches = [m for m in members if text == m.name or (len(text) >= 6 and m.frame_id.startswith(text))]  # noqa: PLR2004
+        matches = [m for m in members if m.is_named(text)]
         if not matches:
             raise UsageError(f"{text!r} is not a reference; `oddframe reference list` shows those there are")
         chosen += [m for m in matches if m not in chosen]
@@ -60,10 +62,8 @@ def remove_references(lake: Lake, wanted: Sequence[str], *, by: str, why: str) -
             for m in chosen
         ],
     )
-    for embedding in lake.embeddings:
-        ids = [m.frame_id for m in chosen if m.embedding == embedding.name]
-        if ids:
-            lake.vectors.drop_references(spec_of(embedding), ids)
+    for spec in {m.spec for m in chosen}:
+        lake.vectors.drop_references(spec, [m.frame_id for m in chosen if m.spec == spec])
     return [{"name": m.name, "frame_id": m.frame_id, "embedding": m.embedding, "action": "removed"} for m in chosen]
 
 
@@ -72,44 +72,59 @@ def audit_references(lake: Lake) -> list[dict[str, Any]]:
 
     A reference's p-value comes from a calibration that leaves it out, so a bad one cannot vouch for itself.
     """
-    members = load_references(lake).members
-    rows = _frame_rows(lake, members)
-    judge = Judge(lake.vectors, lake.rules)
+    references = load_references(lake)
+    rows = _frame_rows(lake, references.members)
     lines: list[dict[str, Any]] = []
     for embedding in lake.embeddings:
+        spec = spec_of(embedding)
+        ours = [m for m in references.members if m.embedding == spec.key and m.frame_id in rows]
+        judge = _make_judge(lake, {m.frame_id for m in ours})
         cells: dict[Prefilter, list[Member]] = {}
-        for member in members:
-            if member.embedding == embedding.name and member.frame_id in rows:
-                cells.setdefault(_prefilter_of(lake, rows[member.frame_id]), []).append(member)
+        for member in ours:
+            cells.setdefault(_prefilter_of(lake, rows[member.frame_id]), []).append(member)
         for prefilter, cell in cells.items():
-            lines += _audit_cell(lake, judge, embedding, prefilter, cell)
+            lines += _audit_cell(lake, judge, embedding, prefilter, [(m, rows[m.frame_id]) for m in cell])
+        reason = f"not searched: it is no reference under {spec.key}; `oddframe reference add` its file again"
+        lines += [_line(m, None, None, f"under {m.embedding}, {reason}") for m in references.find_outdated(spec)]
     return sorted(lines, key=lambda line: (line["p_value"] is None, line["p_value"], -(line["distance"] or 0.0)))
 
 
+def _make_judge(lake: Lake, members: set[str]) -> Judge:
+    """A judge that also calibrates cells in which no frame is judged yet."""
+    rules = replace(lake.rules, min_references=_LEAST_TO_CALIBRATE + 1)
+    return Judge(lake.vectors, rules, lambda _, ids: [i for i in ids if i in members])
+
+
 def _audit_cell(
-    lake: Lake, judge: Judge, embedding: Embedding, prefilter: Prefilter, cell: Sequence[Member]
+    lake: Lake, judge: Judge, embedding: Embedding, prefilter: Prefilter, cell: Sequence[tuple[Member, dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    nearest = judge.leave_one_out(embedding, prefilter, [m.frame_id for m in cell])
-    everyone = lake.vectors.members(spec_of(embedding), prefilter, len(cell) * 10 + 1000)
-    others = nearest | judge.leave_one_out(embedding, prefilter, [i for i in everyone if i not in nearest])
+    whole = judge.cell_of(embedding, prefilter)
+    searched = [member.frame_id for member, _ in cell if member.frame_id in whole.members]
+    nearest = judge.leave_one_out(embedding, prefilter, searched)
     lines: list[dict[str, Any]] = []
-    for member in cell:
-        distances = [n.distance for i, n in others.items() if i != member.frame_id]
-        own = nearest.get(member.frame_id)
-        if own is None or len(distances) < _LEAST_TO_CALIBRATE:
+    for member, row in cell:
+        own = nearest[member.frame_id][0].distance if member.frame_id in nearest else None
+        calibration = whole.leave_out(member.frame_id).calibration
+        if not passes(prefilter, row):
+            lines.append(_line(member, None, None, "outside the dates that are searched: no frame is compared with it"))
+        elif member.frame_id not in whole.members:
+            lines.append(_line(member, None, None, "its vector is missing: `oddframe verify --repair` puts it back"))
+        elif own is None or calibration is None or calibration.references < _LEAST_TO_CALIBRATE:
             reason = f"too few references to compare with in its cell ({describe_cell(prefilter)})"
-            lines.append(_line(member, None if own is None else own.distance, None, reason))
-            continue
-        calibration = calibrate(distances)
-        p_value = calibration.rate(own.distance).value
-        threshold = calibration.find_threshold(lake.rules.budget)
-        odd = p_value <= lake.rules.budget
-        reason = (
-            f"{own.distance:.4g} from its nearest neighbour, where the others are {calibration.distances[0]:.4g} to "
-            f"{calibration.distances[-1]:.4g}: {'odd, look at it' if odd else 'in line'} (flag at {threshold:.4g})"
-        )
-        lines.append(_line(member, own.distance, p_value, reason))
+            lines.append(_line(member, own, None, reason))
+        else:
+            lines.append(_rate(member, own, calibration, lake.rules.budget))
     return lines
+
+
+def _rate(member: Member, own: float, calibration: Calibration, budget: float) -> dict[str, Any]:
+    p_value = calibration.rate(own).value
+    reason = (
+        f"{own:.4g} from its nearest neighbour, where the others are {calibration.distances[0]:.4g} to "
+        f"{calibration.distances[-1]:.4g}: {'odd, look at it' if p_value <= budget else 'in line'} "
+        f"(flag at {calibration.find_threshold(budget):.4g})"
+    )
+    return _line(member, own, p_value, reason)
 
 
 def _line(member: Member, distance: float | None, p_value: float | None, reason: str) -> dict[str, Any]:

@@ -6,16 +6,30 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.ports import VectorSpec
 from pipeline.run.lake import Lake
+
+SHORTEST_ID = 6
+"""Fewer digits of an id are taken for a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A frame that is a reference now, under one embedding."""
+    """A frame that is a reference now; `embedding` is the key of one spec, e.g. `pixels@1-32x32`."""
 
     frame_id: str
     name: str
     embedding: str
+
+    def is_named(self, text: str) -> bool:
+        """Whether a text is its name, its id or the beginning of its id."""
+        return text == self.name or (len(text) >= SHORTEST_ID and self.frame_id.startswith(text))
+
+    @property
+    def spec(self) -> VectorSpec:
+        """The spec of that key; its dimension, which the log does not know, is 0."""
+        name, _, version = self.embedding.partition("@")
+        return VectorSpec(name, version, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +41,29 @@ class ReferenceSet:
     members: tuple[Member, ...]
     names: Mapping[str, str]
 
-    def ids(self, embedding: str) -> list[str]:
-        """Members under one embedding, in id order."""
-        return sorted(m.frame_id for m in self.members if m.embedding == embedding)
+    def ids(self, spec: VectorSpec) -> list[str]:
+        """Members under one spec, in id order."""
+        return sorted(m.frame_id for m in self.members if m.embedding == spec.key)
 
     def embeddings(self) -> set[str]:
-        """Embeddings that have at least one reference."""
-        return {m.embedding for m in self.members}
+        """Names of the embeddings that have at least one reference, whatever the version."""
+        return {m.spec.name for m in self.members}
+
+    def find_outdated(self, spec: VectorSpec) -> list[Member]:
+        """Members under other versions of this spec whose frames are not members under it."""
+        current = set(self.ids(spec))
+        return [m for m in self.members if m.spec.name == spec.name and m.frame_id not in current]
+
+    def explain_absence(self, spec: VectorSpec) -> str:
+        """What to do about references of other versions, as the end of a sentence; empty where there are none."""
+        outdated = self.find_outdated(spec)
+        if not outdated:
+            return ""
+        versions = ", ".join(sorted({m.embedding for m in outdated}))
+        return (
+            f"; {len({m.frame_id for m in outdated})} references are under {versions} and not under {spec.key}: "
+            "`oddframe reference add` their files again"
+        )
 
 
 def load_references(lake: Lake, as_of: int | None = None) -> ReferenceSet:
@@ -48,12 +78,12 @@ def load_references(lake: Lake, as_of: int | None = None) -> ReferenceSet:
 
 
 def fold_members(events: Iterable[Mapping[str, Any]]) -> tuple[Member, ...]:
-    """Replay entries and exits in time order; the last event of a frame under an embedding stands."""
-    latest: dict[tuple[str, str], Mapping[str, Any]] = {}
+    """Replay entries and exits in time order; the last event of a frame in a set and under an embedding stands."""
+    latest: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for event in sorted(events, key=lambda e: (e["at"], e["frame_id"])):
-        latest[event["frame_id"], event["embedding"]] = event
+        latest[event["frame_id"], event["embedding"], event["reference_set"]] = event
     return tuple(
         Member(frame_id, str(event["name"]), embedding)
-        for (frame_id, embedding), event in sorted(latest.items())
+        for (frame_id, embedding, _), event in sorted(latest.items())
         if event["action"] == "add"
     )

@@ -31,6 +31,8 @@ def repair_lake(lake: Lake, checks: Sequence[Check]) -> list[Check]:
         The checks after repair: what is still wrong needs a person.
     """
     wrong = {check.name: check for check in checks if not check.agrees}
+    # Before frames left behind are judged: without the references' vectors they would have none to be compared with.
+    _repair_vectors(lake, wrong)
     if any(check.repair == "ingest" for check in wrong.values()):
         _restore_deliveries(lake)
         with Ingestor(lake, IngestRequest()) as ingestor:
@@ -41,7 +43,6 @@ def repair_lake(lake: Lake, checks: Sequence[Check]) -> list[Check]:
             _drop_doubled(lake, table, keys)
     if (strays := wrong.get("detections: every one belongs to a verdict")) is not None:
         lake.tables.delete("detections", {"verdict_id": list(strays.differences)})
-    _repair_vectors(lake, wrong)
     return verify_lake(lake)
 
 
@@ -102,7 +103,7 @@ def _remove_orphans(lake: Lake, embedding: Embedding, frame_ids: Sequence[str]) 
 
 def _embed_again(lake: Lake, embedding: Embedding, frame_ids: Sequence[str]) -> None:
     spec = spec_of(embedding)
-    members = set(load_references(lake).ids(embedding.name))
+    members = set(load_references(lake).ids(spec))
     entities = [e for i in frame_ids if (e := embed_original(lake, embedding, i)) is not None]
     lake.vectors.delete(spec, [e.frame_id for e in entities])
     lake.vectors.upsert(spec, entities)

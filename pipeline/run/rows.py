@@ -85,8 +85,10 @@ def delivery_row(raw: RawFrame, outcome: str, purpose: str) -> dict[str, Any]:
     }
 
 
-def quarantine_row(raw: RawFrame, code: str, reason: str, event: str, at: datetime) -> dict[str, Any]:
-    """A row of `quarantine`; event is quarantined or redriven."""
+def quarantine_row(
+    raw: RawFrame, code: str, reason: str, *, event: str, at: datetime, kept: bool = True
+) -> dict[str, Any]:
+    """A row of `quarantine`; event is quarantined or redriven, `kept` whether its bytes are among the originals."""
     return {
         "frame_id": raw.frame_id,
         "name": raw.name,
@@ -94,7 +96,7 @@ def quarantine_row(raw: RawFrame, code: str, reason: str, event: str, at: dateti
         "reason": reason,
         "event": event,
         "bytes": raw.size,
-        "archive_uri": f"sha256:{raw.frame_id}",
+        "archive_uri": f"sha256:{raw.frame_id}" if kept else None,
         "source_partition": raw.position.partition,
         "source_offset": raw.position.offset,
         "at": at,
@@ -104,7 +106,7 @@ def quarantine_row(raw: RawFrame, code: str, reason: str, event: str, at: dateti
 def member_row(
     reference_set: str, frame_id: str, name: str, embedding: str, *, action: str, at: datetime, by: str, why: str
 ) -> dict[str, Any]:
-    """A row of `reference_members`; action is add or remove."""
+    """A row of `reference_members`; embedding is the key of a spec, name and version; action is add or remove."""
     return {
         "reference_set": reference_set,
         "frame_id": frame_id,
@@ -118,13 +120,14 @@ def member_row(
 
 
 def verdict_row(
-    raw: RawFrame, judged: Judged, references: ReferenceSet, rules: JudgeRules, at: datetime
+    raw: RawFrame, judged: Judged, references: ReferenceSet, rules: JudgeRules, at: datetime, *, advice: str = ""
 ) -> dict[str, Any]:
-    """A row of `verdicts`, with everything a replay needs."""
+    """A row of `verdicts`, with everything a replay needs; `advice` ends the reason where references are missing."""
     row, judgement, p_value = judged.prepared.row, judged.judgement, judged.judgement.p_value
     prefilter = to_json(judged.prefilter) if judged.prefilter else None
+    reason = judgement.reason + (advice if judgement.status is Status.NO_REFERENCE else "")
     return {
-        **_verdict_core(raw, judgement.status, judgement.reason, at),
+        **_verdict_core(raw, judgement.status, reason, at),
         "verdict_id": _verdict_id(
             raw.frame_id, judged.embedding.name, judged.embedding.version, rules, references.snapshot_id, prefilter
         ),

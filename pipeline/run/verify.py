@@ -24,7 +24,7 @@ class Check:
         expected: how many there should be.
         found: how many there are.
         differences: ids or positions that are wrong, all of them.
-        repair: the repair that mends it, empty where only a person can.
+        repair: what mends it, in the words of `--repair` or as advice; empty where nothing is known to.
     """
 
     name: str
@@ -61,6 +61,7 @@ class _Ledger:
     verdicts: list[dict[str, Any]]
     detections: set[str]
     quarantined: set[str]
+    kept_in_quarantine: set[str]
     references: ReferenceSet
     ever_reference: set[str]
 
@@ -86,6 +87,7 @@ def verify_lake(lake: Lake) -> list[Check]:
 def _read(lake: Lake) -> _Ledger:
     tables = lake.tables
     members = tables.scan("reference_members", ["frame_id"]).column("frame_id").to_pylist()
+    jailed = tables.scan("quarantine", ["frame_id", "archive_uri", "event", "at"]).to_pylist()
     return _Ledger(
         messages={raw.position: raw.frame_id for raw in lake.source.messages()},
         deliveries=tables.scan("deliveries", ["source_partition", "source_offset", "frame_id", "outcome"]).to_pylist(),
@@ -94,10 +96,17 @@ def _read(lake: Lake) -> _Ledger:
             "verdicts", ["verdict_id", "frame_id", "status", "embedding", "embedding_version"]
         ).to_pylist(),
         detections=set(tables.scan("detections", ["verdict_id"]).column("verdict_id").to_pylist()),
-        quarantined=set(tables.scan("quarantine", ["frame_id"]).column("frame_id").to_pylist()),
+        quarantined={row["frame_id"] for row in jailed},
+        kept_in_quarantine=_find_kept(jailed),
         references=load_references(lake),
         ever_reference=set(members),
     )
+
+
+def _find_kept(jailed: Sequence[dict[str, Any]]) -> set[str]:
+    """Contents in quarantine now whose bytes were kept when they came."""
+    latest = {row["frame_id"]: row for row in sorted(jailed, key=lambda row: row["at"])}
+    return {i for i, row in latest.items() if row["event"] == "quarantined" and row["archive_uri"] is not None}
 
 
 def _check_source(ledger: _Ledger) -> Check:
@@ -156,15 +165,20 @@ def _check_detections(ledger: _Ledger) -> Check:
 
 
 def _check_originals(lake: Lake, ledger: _Ledger) -> Check:
-    missing = sorted(i for i in ledger.frames if lake.originals.locate(i) is None)
+    contents = ledger.frames.keys() | ledger.kept_in_quarantine
+    missing = sorted(i for i in contents if lake.originals.locate(i) is None)
     return Check(
-        "originals: every frame's bytes are kept", len(ledger.frames), len(ledger.frames) - len(missing), tuple(missing)
+        "originals: every content's bytes are kept",
+        len(contents),
+        len(contents) - len(missing),
+        tuple(missing),
+        "deliver it again",
     )
 
 
 def _check_vectors(embedding: Embedding, held: VectorCounts, ledger: _Ledger) -> Iterable[Check]:
-    key = spec_of(embedding).key
-    references = set(ledger.references.ids(embedding.name))
+    spec = spec_of(embedding)
+    references = set(ledger.references.ids(spec))
     expected = references | {
         v["frame_id"]
         for v in ledger.verdicts
@@ -177,10 +191,12 @@ def _check_vectors(embedding: Embedding, held: VectorCounts, ledger: _Ledger) ->
     orphans = sorted((held.frames - ledger.frames.keys()) | (held.references - references))
     missing = sorted((expected - held.frames) | (references - held.references))
     return [
-        Check(f"vectors {key}: none without a row", len(expected), len(held.frames), tuple(orphans), "remove orphans"),
-        Check(f"vectors {key}: none missing", len(expected), len(held.frames), tuple(missing), "embed again"),
         Check(
-            f"vectors {key}: none doubled",
+            f"vectors {spec.key}: none without a row", len(expected), len(held.frames), tuple(orphans), "remove orphans"
+        ),
+        Check(f"vectors {spec.key}: none missing", len(expected), len(held.frames), tuple(missing), "embed again"),
+        Check(
+            f"vectors {spec.key}: none doubled",
             len(held.frames),
             len(held.frames),
             tuple(sorted(held.doubled)),

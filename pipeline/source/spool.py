@@ -10,11 +10,11 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.errors import TransientError
+from pipeline.errors import StoreError, TransientError
 from pipeline.ports import Positions, RawFrame, SourcePosition
 
 _SCHEMA = """
@@ -35,6 +35,16 @@ create table if not exists seen (
 );
 """
 _PREFIX = "spool:"
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)  # fmt: skip
+
+Look = tuple[int, int]
+"""Size and time of change (ns) of a file: another look that is the same means the same content."""
 
 
 class SpoolSource:
@@ -42,29 +52,23 @@ class SpoolSource:
 
     def __init__(self, journal: Path) -> None:
         self._held: Positions | None = None
-        self._listed: dict[Path, tuple[int, int]] = {}
+        self._journal = journal
+        self._listed: dict[Path, Look] = {}
+        # What `seen` says of the files that are there: asked for once, for a look comes several times a second.
+        self._seen: dict[Path, dict[str, Look | None]] = {}
         journal.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with self._faults():
             self._database = sqlite3.connect(journal, timeout=30, isolation_level=None)
             # WAL with FULL: a number that was handed out survives a power cut, too.
             self._database.execute("pragma journal_mode=wal")
             self._database.execute("pragma synchronous=full")
             self._database.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise TransientError(f"cannot open the spool journal {journal}: {error}") from error
 
     def enrol(self, raw: Sequence[tuple[Path, str, int]]) -> list[RawFrame]:
         """Give (path, frame_id, size) their numbers in one transaction; known messages keep theirs."""
         now = datetime.now(UTC).replace(tzinfo=None)
-        with closing(self._database.cursor()) as cursor:
-            cursor.execute("begin immediate")
-            try:
-                enrolled = [self._enrol_one(cursor, path, frame_id, size, now) for path, frame_id, size in raw]
-            except BaseException:
-                cursor.execute("rollback")
-                raise
-            cursor.execute("commit")
-        return enrolled
+        with self._transaction() as cursor:
+            return [self._enrol_one(cursor, path, frame_id, size, now) for path, frame_id, size in raw]
 
     def pending(self, held: Positions) -> list[RawFrame]:
         """Messages numbered but not in the lake, oldest first: what a killed process left behind."""
@@ -73,18 +77,19 @@ class SpoolSource:
 
     def messages(self) -> Iterator[RawFrame]:
         """Every message ever numbered."""
-        rows = self._database.execute(
-            "select directory, number, name, frame_id, size, received_at from messages order by directory, number"
-        )
-        for directory, number, name, frame_id, size, received in rows:
-            yield RawFrame(
-                name=name,
-                path=Path(directory) / name,
-                position=SourcePosition(_PREFIX + directory, number),
-                frame_id=frame_id,
-                size=size,
-                received_at=datetime.fromisoformat(received),
+        with self._faults():
+            rows = self._database.execute(
+                "select directory, number, name, frame_id, size, received_at from messages order by directory, number"
             )
+            for directory, number, name, frame_id, size, received in rows:
+                yield RawFrame(
+                    name=name,
+                    path=Path(directory) / name,
+                    position=SourcePosition(_PREFIX + directory, number),
+                    frame_id=frame_id,
+                    size=size,
+                    received_at=datetime.fromisoformat(received),
+                )
 
     def acknowledge(self, positions: Sequence[SourcePosition]) -> None:
         """A spool keeps no reader's place: the lake does."""
@@ -94,22 +99,17 @@ class SpoolSource:
 
         Names that begin with a dot are being written and are left alone.
         """
-        seen = {
-            path: (int(size), int(modified))
-            for path, size, modified in self._database.execute("select path, size, modified_ns from seen")
-        }
+        known = self._seen.get(directory, {})
+        seen: dict[str, Look | None] = {}
         found: list[Path] = []
-        try:
-            paths = sorted(directory.iterdir())
-        except OSError as error:
-            raise TransientError(f"cannot list the spool {directory}: {error.strerror}") from error
-        for path in paths:
-            status = None if path.name.startswith(".") else _look_at(path)
-            if status is None or not stat.S_ISREG(status.st_mode):
-                continue
-            self._listed[path] = (status.st_size, status.st_mtime_ns)
-            if seen.get(show_path(path)) != self._listed[path]:
+        for name, look in _look_around(directory):
+            seen[name] = known[name] if name in known else self._read_seen(directory / name)
+            if seen[name] != look:
+                path = directory / name
+                self._listed[path] = look
                 found.append(path)
+        # Of files that are gone nothing is kept: they may come back, but they do not pile up here.
+        self._seen[directory] = seen
         return found
 
     def mark_seen(self, paths: Sequence[Path]) -> None:
@@ -117,21 +117,51 @@ class SpoolSource:
 
         It is those of when the file was listed: one rewritten since then is listed again.
         """
-        rows = []
-        for path in paths:
-            status = self._listed.pop(path, None)
-            if status is None and (now := _look_at(path)) is not None:
-                status = (now.st_size, now.st_mtime_ns)
-            if status is not None:
-                rows.append((show_path(path), *status))
-        with closing(self._database.cursor()) as cursor:
-            cursor.execute("begin")
+        looks = {path: look for path in paths if (look := self._listed.pop(path, None) or _look_at(path)) is not None}
+        with self._transaction() as cursor:
+            rows = [(show_path(path), *look) for path, look in looks.items()]
             cursor.executemany("insert or replace into seen values (?, ?, ?)", rows)
-            cursor.execute("commit")
+        for path, look in looks.items():
+            self._seen.get(path.parent, {})[path.name] = look
 
     def close(self) -> None:
         """Close the journal."""
         self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Cursor]:
+        with self._faults(), closing(self._database.cursor()) as cursor:
+            cursor.execute("begin immediate")
+            try:
+                yield cursor
+                cursor.execute("commit")
+            except BaseException:
+                # A full disk has rolled it back already.
+                if self._database.in_transaction:
+                    cursor.execute("rollback")
+                raise
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """What SQLite raises, as our errors: what another process or the disk is to blame for may pass."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            # The low byte is the kind, the others say more of it.
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _PASSING:
+                raise TransientError(f"the spool journal {self._journal} cannot be used now: {error}") from error
+            # The lake holds what was delivered: a new journal goes on after the numbers it finds there.
+            raise StoreError(
+                f"the spool journal cannot be used: {error}; move {self._journal} and its -wal and -shm away, "
+                "and bring in once more what was under way"
+            ) from error
+
+    def _read_seen(self, path: Path) -> Look | None:
+        with self._faults():
+            row = self._database.execute(
+                "select size, modified_ns from seen where path = ?", (show_path(path),)
+            ).fetchone()
+        return None if row is None else (int(row[0]), int(row[1]))
 
     def _enrol_one(self, cursor: sqlite3.Cursor, path: Path, frame_id: str, size: int, now: datetime) -> RawFrame:
         directory, name = show_path(path.absolute().parent), show_path(Path(path.name))
@@ -163,8 +193,27 @@ def show_path(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _look_at(path: Path) -> os.stat_result | None:
+def _look_at(path: Path) -> Look | None:
     try:
-        return path.stat()
+        status = path.stat()
     except OSError:
         return None
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _look_around(directory: Path) -> Iterator[tuple[str, Look]]:
+    """Every finished file of a directory, in name order."""
+    try:
+        with os.scandir(directory) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise TransientError(f"cannot list the spool {directory}: {error.strerror}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        try:
+            status = entry.stat()
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode):
+            yield entry.name, (status.st_size, status.st_mtime_ns)

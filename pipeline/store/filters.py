@@ -56,11 +56,6 @@ def one_of(field: str, values: Sequence[str] | Sequence[int]) -> str:
     return f"{_number_field(field)} in [{', '.join(str(int(v)) for v in values)}]"
 
 
-def greater(field: str, value: str) -> str:
-    """Text field sorts after value: how long listings are paged."""
-    return f"{_text_field(field)} > {quote(value)}"
-
-
 def at_least(field: str, value: float) -> str:
     """Number field is value or more."""
     return f"{_number_field(field)} >= {_literal(value)}"

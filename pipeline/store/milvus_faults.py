@@ -24,4 +24,5 @@ class Faults:
 
 def first_line(error: Exception) -> str:
     """The first line of what a client raised: the others are its own traceback."""
-    return str(error).strip().splitlines()[0]
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import numpy as np
-from pymilvus import DataType, MilvusClient
+from pymilvus import CollectionSchema, DataType, MilvusClient
 
 from pipeline.errors import StoreError
 from pipeline.ports import VectorEntity, VectorSpec
@@ -54,10 +54,31 @@ def name_partition(instrument: str | None, filter_band: str | None, zone: int | 
 
 def create_collection(client: MilvusClient, spec: VectorSpec) -> None:
     """Create the collection of a spec with its exact (FLAT) index."""
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type="FLAT", metric_type="L2")
+    client.create_collection(name_collection(spec), schema=build_schema(spec.dimension), index_params=index)
+
+
+def check_collection(client: MilvusClient, collection: str) -> None:
+    """Refuse a collection that another version of oddframe made.
+
+    Raises:
+        StoreError: its fields are not those of `build_schema`.
+    """
+    held = {field["name"] for field in client.describe_collection(collection)["fields"]}
+    if odd := sorted(held ^ {field.name for field in build_schema(1).fields}):
+        raise StoreError(
+            f"another version of oddframe made the vector collection {collection} (it differs in {', '.join(odd)}); "
+            "remove vectors.db in the home (on a server: the collection) and run `oddframe verify --repair`"
+        )
+
+
+def build_schema(dimension: int) -> CollectionSchema:
+    """The fields of every collection."""
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=128)
     schema.add_field("frame_id", DataType.VARCHAR, max_length=64)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=spec.dimension)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
     schema.add_field("is_reference", DataType.BOOL)
     schema.add_field("reference_set", DataType.VARCHAR, max_length=LONGEST_TEXT)
     schema.add_field("instrument", DataType.VARCHAR, max_length=LONGEST_TEXT)
@@ -66,12 +87,10 @@ def create_collection(client: MilvusClient, spec: VectorSpec) -> None:
     schema.add_field("exposure_s", DataType.DOUBLE)
     schema.add_field("obs_time", DataType.INT64)
     schema.add_field("embedding", DataType.VARCHAR, max_length=128)
-    # Written back after judging, so that later searches can filter on them.
+    # For filters on what was judged; nothing writes them back yet.
     schema.add_field("label", DataType.VARCHAR, max_length=64)
     schema.add_field("score", DataType.DOUBLE)
-    index = client.prepare_index_params()
-    index.add_index("vector", index_type="FLAT", metric_type="L2")
-    client.create_collection(name_collection(spec), schema=schema, index_params=index)
+    return schema
 
 
 def to_row(spec: VectorSpec, entity: VectorEntity, reference_set: str | None = None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def open_lite(path: Path, reference_set: str = DEFAULT_SET) -> MilvusVectors:
 
     Raises:
         LockedError: another process has it open.
+        StoreError: it cannot be read, or another version of oddframe made it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The client logs what it then raises; users get our one line instead.
@@ -36,7 +37,11 @@ def open_lite(path: Path, reference_set: str = DEFAULT_SET) -> MilvusVectors:
         raise StoreError(f"cannot open the vector store {path}: {first_line(error)}") from error
     # The client leaves its server, and with it the lock on the directory, to the end of the process.
     store = MilvusVectors(client, reference_set, lambda: server_manager_instance.release_server(str(path)))
-    store.settle()
+    try:
+        store.settle()
+    except BaseException:
+        store.close()
+        raise
     return store
 
 

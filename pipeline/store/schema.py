@@ -196,7 +196,7 @@ REFERENCE_MEMBERS = _table(
     ("reference_set", _TEXT),
     ("frame_id", _TEXT),
     ("name", _TEXT),
-    ("embedding", _TEXT),
+    ("embedding", _TEXT),  # name and version, e.g. pixels@1-32x32
     ("action", _TEXT),  # add | remove
     ("at", _TIME),
     ("by", _TEXT),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableA
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, In
 from pyiceberg.table import Table
 from sqlalchemy import URL
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError
 from pipeline.ports import SourcePosition
@@ -42,21 +41,32 @@ _TABLE_PROPERTIES = {
 
 
 def open_sqlite_catalog(database: Path, warehouse: Path) -> Catalog:
-    """A catalogue in one SQLite file, data files under a local directory."""
+    """A catalogue in one SQLite file, data files under a local directory.
+
+    Raises:
+        TransientError: the file cannot be opened now.
+        StoreError: it is no database.
+    """
     database.parent.mkdir(parents=True, exist_ok=True)
     warehouse.mkdir(parents=True, exist_ok=True)
     # A path, not a URI: pyiceberg would take the %20 of a URI for part of the directory's name.
     place = str(warehouse.absolute())
     # Built, not pasted: a question mark in the path would end it there.
     uri = URL.create("sqlite", database=str(database), query={"timeout": "30"}).render_as_string()
-    return SqlCatalog(NAMESPACE, uri=uri, warehouse=place, init_catalog_tables="true")
+    try:
+        return SqlCatalog(NAMESPACE, uri=uri, warehouse=place, init_catalog_tables="true")
+    except OperationalError as error:
+        raise TransientError(f"the catalogue {database} cannot be used now: {error.orig}") from error
+    except DatabaseError as error:
+        raise StoreError(f"the catalogue {database} is damaged: {error.orig}; put back a backup of it") from error
 
 
 class IcebergTables:
     """The tables of `schema.TABLES` in one catalogue."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, namespace: str = NAMESPACE) -> None:
         self._catalog = catalog
+        self._namespace = namespace
         self._tables: dict[str, Table] = {}
         self._arrow: dict[str, pa.Schema] = {}
 
@@ -65,14 +75,17 @@ class IcebergTables:
         # Two processes on a fresh home both find nothing there: the one that came second looks again.
         for attempt in stamina.retry_context(on=(IntegrityError, TableAlreadyExistsError), attempts=10, timeout=30):
             with attempt:
-                self._catalog.create_namespace_if_not_exists(NAMESPACE)
+                self._catalog.create_namespace_if_not_exists(self._namespace)
                 for definition in TABLES:
-                    self._tables[definition.name] = self._catalog.create_table_if_not_exists(
-                        f"{NAMESPACE}.{definition.name}",
-                        definition.schema,
-                        partition_spec=definition.partition_spec,
-                        properties=_TABLE_PROPERTIES,
-                    )
+                    place = f"{self._namespace}.{definition.name}"
+                    # Asked first: trying to create a table that is there leaves a metadata file that nobody names.
+                    if not self._catalog.table_exists(place):
+                        self._catalog.create_table(
+                            place,
+                            definition.schema,
+                            partition_spec=definition.partition_spec,
+                            properties=_TABLE_PROPERTIES,
+                        )
 
     def append(
         self, table: str, rows: Sequence[Mapping[str, Any]], positions: Sequence[SourcePosition] = ()
@@ -116,11 +129,6 @@ class IcebergTables:
         snapshot = self._load(table).current_snapshot()
         return snapshot.snapshot_id if snapshot else None
 
-    def snapshot_before(self, table: str, moment: datetime) -> int | None:
-        """Id of the snapshot that was current at a moment (naive UTC), None if the table was empty then."""
-        snapshot = self._load(table).snapshot_as_of_timestamp(int(moment.replace(tzinfo=UTC).timestamp() * 1000))
-        return snapshot.snapshot_id if snapshot else None
-
     def delete(self, table: str, where: Mapping[str, Sequence[Any]]) -> int:
         """Remove the rows that match; positions stay held."""
         found = int(self.scan(table, [next(iter(where))], where=where).num_rows)
@@ -160,8 +168,7 @@ class IcebergTables:
     def close(self) -> None:
         """Release the catalogue's connections."""
         self._tables.clear()
-        if isinstance(self._catalog, SqlCatalog):
-            self._catalog.engine.dispose()
+        self._catalog.close()
 
     def _commit(self, table: str, data: pa.Table, positions: Sequence[SourcePosition]) -> int | None:
         for attempt in stamina.retry_context(on=CommitConflictError, attempts=_COMMIT_ATTEMPTS, timeout=60):
@@ -176,7 +183,7 @@ class IcebergTables:
         try:
             known = self._tables.get(table)
             if known is None:
-                known = self._tables[table] = self._catalog.load_table(f"{NAMESPACE}.{table}")
+                known = self._tables[table] = self._catalog.load_table(f"{self._namespace}.{table}")
                 return known
             return known.refresh()
         except NoSuchTableError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from pipeline.store.milvus_faults import Faults
 from pipeline.store.milvus_layout import (
     COLLECTION_PREFIX,
     FRAMES_PARTITION,
+    check_collection,
     create_collection,
     is_frame,
     name_collection,
@@ -56,16 +58,18 @@ class MilvusVectors:
         self._reference_set = reference_set
         self._release = release
         self._partitions: dict[str, set[str]] = {}
+        self._checked: set[str] = set()
         self._dirty: set[str] = set()
         self._cells: OrderedDict[tuple[str, str], Cell | int] = OrderedDict()
 
     def settle(self) -> None:
-        """Flush every collection before the first write.
+        """Check and flush every collection before the first write.
 
         A process killed while Milvus Lite flushed leaves a log that would be replayed on top of the flushed rows.
         """
         with Faults("open"):
             for collection in self._client.list_collections():
+                self._check(collection)
                 self._client.flush(collection)
 
     def upsert(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
@@ -95,10 +99,8 @@ class MilvusVectors:
         self, spec: VectorSpec, queries: NDArray[np.float32], prefilter: Prefilter, k: int
     ) -> list[list[Candidate]]:
         """The k nearest references of each query; distances are the root of what Milvus answers."""
-        expression, partitions = (
-            build_filter(prefilter, self._reference_set),
-            self._reference_partitions(spec, prefilter),
-        )
+        expression = build_filter(prefilter, self._reference_set)
+        partitions = self._reference_partitions(spec, prefilter)
         if not partitions:
             return [[] for _ in queries]
         cell = self._fetch_cell(spec, expression, partitions) if len(queries) >= _BULK_QUERIES else None
@@ -130,10 +132,8 @@ class MilvusVectors:
 
     def members(self, spec: VectorSpec, prefilter: Prefilter, limit: int) -> list[str]:
         """Frame ids of the references that pass the prefilter, in id order."""
-        expression, partitions = (
-            build_filter(prefilter, self._reference_set),
-            self._reference_partitions(spec, prefilter),
-        )
+        expression = build_filter(prefilter, self._reference_set)
+        partitions = self._reference_partitions(spec, prefilter)
         if not partitions:
             return []
         cell = self._fetch_cell(spec, expression, partitions)
@@ -169,6 +169,7 @@ class MilvusVectors:
         with Faults("list"):
             for collection in self._client.list_collections():
                 if collection.startswith(COLLECTION_PREFIX):
+                    self._check(collection)
                     self._client.load_collection(collection)
                     rows = self._client.query(collection, filter='id != ""', output_fields=["embedding"], limit=1)
                     keys |= {row["embedding"] for row in rows}
@@ -183,11 +184,12 @@ class MilvusVectors:
 
     def close(self) -> None:
         """Flush, close, and let go of the directory."""
-        try:
+        with ExitStack() as stack:
+            # Undone from the last to the first, whatever fails.
+            stack.callback(self._release)
+            stack.enter_context(Faults("close"))
+            stack.callback(self._client.close)
             self.flush()
-        finally:
-            self._client.close()
-            self._release()
 
     def _write(self, spec: VectorSpec, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
         by_partition: dict[str, dict[str, dict[str, Any]]] = {}
@@ -269,9 +271,15 @@ class MilvusVectors:
             with Faults("describe"):
                 if not self._client.has_collection(collection):
                     return set()
+                self._check(collection)
                 self._client.load_collection(collection)
                 self._partitions[collection] = set(self._client.list_partitions(collection))
         return self._partitions[collection]
+
+    def _check(self, collection: str) -> None:
+        if collection.startswith(COLLECTION_PREFIX) and collection not in self._checked:
+            check_collection(self._client, collection)
+            self._checked.add(collection)
 
     def _ensure_partition(self, spec: VectorSpec, partition: str) -> None:
         collection = name_collection(spec)

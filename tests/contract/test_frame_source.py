@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from pipeline.errors import StoreError, TransientError
 from pipeline.ports import SourcePosition
 from pipeline.source.spool import SpoolSource
 from pipeline.store.positions import PositionSet
@@ -176,6 +179,102 @@ def test_a_name_that_is_no_text_can_be_seen(source, tmp_path):
 def test_marking_a_file_that_is_gone_is_harmless(source, tmp_path):
     source.mark_seen([tmp_path / "gone.fits"])
     assert source.list_new(tmp_path / "home") != [tmp_path / "gone.fits"]
+
+
+def test_a_look_at_a_spool_reads_only_what_is_new_whatever_was_seen_before(source, tmp_path):
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    gone = ((str(spool / f"gone{n}.fits"), 1, n) for n in range(100_000))
+    source._database.executemany("insert into seen values (?, ?, ?)", gone)
+    for number in range(50):
+        (spool / f"n{number:02}.fits").write_bytes(b"x")
+    source.mark_seen(source.list_new(spool))
+    reads: list[str] = []
+    again = SpoolSource(tmp_path / "home" / "spool.db")
+    again._database.set_trace_callback(reads.append)
+    assert again.list_new(spool) == []
+    assert len(reads) == 50
+    assert all(" where path = " in read for read in reads)
+    reads.clear()
+    (spool / "new.fits").write_bytes(b"x")
+    assert [path.name for path in again.list_new(spool)] == ["new.fits"]
+    assert len(reads) == 1
+    reads.clear()
+    again.mark_seen([spool / "new.fits"])
+    reads.clear()
+    (spool / "n07.fits").write_bytes(b"another")
+    (spool / "n08.fits").unlink()
+    for _ in range(3):
+        assert [path.name for path in again.list_new(spool)] == ["n07.fits"]
+    assert reads == []
+    again.close()
+
+
+def test_a_file_that_was_away_and_is_back_as_it_was_is_still_seen(source, tmp_path):
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "a.fits").write_bytes(b"x")
+    source.mark_seen(source.list_new(spool))
+    (spool / "a.fits").rename(tmp_path / "a.fits")
+    assert source.list_new(spool) == []
+    (tmp_path / "a.fits").rename(spool / "a.fits")
+    assert source.list_new(spool) == []
+
+
+def use_in_every_way(source: SpoolSource, directory: Path) -> list[Callable[[], object]]:
+    return [
+        lambda: source.enrol([message(directory, 77)]),
+        lambda: source.pending(PositionSet()),
+        lambda: list(source.messages()),
+        lambda: source.list_new(directory),
+        lambda: source.mark_seen([directory / "a.fits"]),
+    ]
+
+
+def test_a_journal_that_is_locked_is_a_fault_that_passes(source, tmp_path):
+    (tmp_path / "a.fits").write_bytes(b"x")
+    source._database.execute("pragma busy_timeout=10")
+    with closing(sqlite3.connect(tmp_path / "home" / "spool.db", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        for write in (lambda: source.enrol([message(tmp_path, 1)]), lambda: source.mark_seen([tmp_path / "a.fits"])):
+            with pytest.raises(TransientError, match=r"spool\.db"):
+                write()
+        other.execute("rollback")
+    assert numbers(source.enrol([message(tmp_path, 1)])) == [0]
+    source.mark_seen([tmp_path / "a.fits"])
+
+
+def test_a_journal_on_a_full_disk_is_a_fault_that_passes(source, tmp_path):
+    (pages,) = source._database.execute("pragma page_count").fetchone()
+    source._database.execute(f"pragma max_page_count={pages}")
+    with pytest.raises(TransientError, match="full"):
+        source.enrol([message(tmp_path, n) for n in range(5000)])
+    source._database.execute("pragma max_page_count=100000")
+    assert numbers(source.enrol([message(tmp_path, n) for n in range(3)])) == [0, 1, 2]
+
+
+def test_a_damaged_journal_is_told_and_says_what_to_do(tmp_path):
+    journal = tmp_path / "spool.db"
+    (tmp_path / "a.fits").write_bytes(b"x")
+    whole = SpoolSource(journal)
+    whole.enrol([message(tmp_path, n) for n in range(2000)])
+    whole.close()
+    content = journal.read_bytes()
+    journal.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    damaged = SpoolSource(journal)
+    for use in use_in_every_way(damaged, tmp_path):
+        with pytest.raises(StoreError, match=r"remove .*spool\.db"):
+            use()
+    damaged.close()
+    journal.write_bytes(b"this is no database" * 1000)
+    with pytest.raises(StoreError, match=r"remove .*spool\.db"):
+        SpoolSource(journal)
+
+
+def test_a_journal_that_cannot_be_opened_is_a_fault_that_passes(tmp_path):
+    (tmp_path / "spool.db").mkdir()
+    with pytest.raises(TransientError, match=r"spool\.db"):
+        SpoolSource(tmp_path / "spool.db")
 
 
 def test_threads_may_not_break_a_journal(tmp_path):

@@ -11,15 +11,24 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.embed.registry import known_embeddings
+from pipeline.run.lake import spec_of
+from pipeline.run.watch import WatchRules, watch_spool
+from pipeline.settings import Settings
+from pipeline.source.spool import SpoolSource
+from pipeline.store.milvus_lite import open_lite
+from tests.contract.test_vector_faults import create_older_collection
 from tests.lake_tools import (
     command,
     edit,
+    ingest,
     lake_at,
     make_environment,
     oddframe,
     oddframe_here,
     plan_field,
     read_lines,
+    redrive,
     rows,
     snapshots,
     write_odd,
@@ -210,6 +219,60 @@ def test_a_quarantined_file_is_driven_again(ingested, home, night):
     assert [line["name"] for line in read_lines(answer.stdout)] == ["zw-broken.fits"]
 
 
+def test_the_quarantine_is_driven_again_in_batches(ingested, home, night, tmp_path):
+    other = tmp_path / "home"
+    shutil.copytree(home, other)
+    whole = (night / "science" / "zz-odd.fits").read_bytes()
+    broken = [tmp_path / f"broken{number}.fits" for number in range(5)]
+    for number, path in enumerate(broken):
+        path.write_bytes(whole[: 6000 + number])
+    with lake_at(other, batch={"bulk_frames": 2}) as lake:
+        reports = ingest(lake, broken)
+        sizes: list[int] = []
+        enrol = lake.source.enrol
+        lake.source.enrol = lambda raw: sizes.append(len(raw)) or enrol(raw)
+        assert redrive(lake)[-5:] == reports
+        assert sizes == [2, 2, 2]
+        assert wrong(lake) == {}
+
+
+def test_a_vector_store_of_another_version_is_told_and_the_advice_mends_it(ingested, home, night, tmp_path):
+    other = tmp_path / "home"
+    shutil.copytree(home, other)
+    shutil.rmtree(other / "vectors.db")
+    older = open_lite(other / "vectors.db")
+    for embedding in known_embeddings(Settings().embed.pixels_shape):
+        create_older_collection(older, spec_of(embedding))
+    older.close()
+    edit(night / "science" / "zz-odd.fits", tmp_path / "new.fits", MARK=2)
+    refused = oddframe_here("ingest", tmp_path / "new.fits", home=other)
+    assert refused.returncode == 3
+    assert "remove vectors.db in the home" in refused.stderr
+    examined = oddframe_here("doctor", "--json", home=other)
+    assert examined.returncode == 1
+    assert [line["check"] for line in read_lines(examined.stdout) if not line["ok"]] == ["vectors"]
+    shutil.rmtree(other / "vectors.db")
+    mended = oddframe_here("verify", "--repair", home=other)
+    assert mended.returncode == 0, mended.stderr
+    answer = oddframe_here("ingest", tmp_path / "new.fits", "--json", home=other)
+    assert [line["status"] for line in read_lines(answer.stdout)] == ["anomaly"]
+    assert oddframe_here("explain", "zz-odd.fits", "--replay", home=other).returncode == 0
+
+
+def test_a_damaged_journal_is_told_and_the_advice_mends_it(ingested, home, night, tmp_path):
+    other = tmp_path / "home"
+    shutil.copytree(home, other)
+    (other / "spool.db").write_bytes(b"no database" * 1000)
+    refused = oddframe_here("ingest", night / "science", home=other)
+    assert refused.returncode == 3
+    assert f"move {other}/spool.db" in refused.stderr
+    for path in other.glob("spool.db*"):
+        path.unlink()
+    answer = oddframe_here("ingest", night / "science", "--json", home=other)
+    assert answer.stdout == ingested.stdout
+    assert oddframe_here("verify", home=other).returncode == 0
+
+
 def test_sql_answers_a_row_a_line(ingested, home):
     statement = "select status, count(*) as n from verdicts where name = 'zz-odd.fits' group by status"
     answer = oddframe_here("sql", statement, "--json", home=home)
@@ -259,6 +322,56 @@ def test_watch_follows_a_spool_and_stops_cleanly_when_it_is_told_to(ingested, ho
         delivered = rows(lake, "deliveries", name="known.fits")
         assert sorted(row["outcome"] for row in delivered) == ["duplicate", "new"]
         assert wrong(lake) == {}
+
+
+def test_what_only_reads_works_while_a_spool_is_watched(ingested, home, tmp_path):
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    process = subprocess.Popen(
+        command("watch", spool), env=make_environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert "watching" in process.stderr.readline()
+        listed = oddframe_here("reference", "list", "--json", home=home)
+        assert (listed.returncode, len(read_lines(listed.stdout))) == (0, REFERENCES)
+        for arguments in (["verdicts"], ["explain", "zz-odd.fits"], ["sql", "select 1"]):
+            assert oddframe_here(*arguments, home=home).returncode == 0
+        examined = oddframe_here("doctor", "--json", home=home)
+        (vectors,) = [line for line in read_lines(examined.stdout) if line["check"] == "vectors"]
+        assert (examined.returncode, vectors["ok"], vectors["advice"]) == (0, True, "")
+        assert "in use by another oddframe process" in vectors["detail"]
+        assert oddframe_here("reference", "audit", home=home).returncode == 3
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+class SlowToRefuse:
+    """An ingestor that takes its time over a file it then cannot land."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.began: list[float] = []
+        self.ended: list[float] = []
+
+    def ingest(self, paths):
+        for path in paths:
+            self.began.append(time.monotonic())
+            time.sleep(self.seconds)
+            self.ended.append(time.monotonic())
+            yield {"name": path.name, "frame_id": None}
+
+
+def test_a_file_that_took_long_to_refuse_is_left_alone_for_longer(tmp_path):
+    (tmp_path / "endless.fits").write_bytes(b"x")
+    source = SpoolSource(tmp_path / "home" / "spool.db")
+    ingestor = SlowToRefuse(0.05)
+    rules = WatchRules(frames=1, seconds=0, settle_seconds=0, poll_seconds=0.01, retry_seconds=0)
+    list(watch_spool(ingestor, source, tmp_path, rules, lambda: len(ingestor.ended) == 3))
+    source.close()
+    pauses = [began - ended for began, ended in zip(ingestor.began[1:], ingestor.ended, strict=False)]
+    assert min(pauses) >= 9 * ingestor.seconds
 
 
 def test_ctrl_c_ends_an_ingest_with_one_line_and_the_next_goes_on(added, tmp_path, night):

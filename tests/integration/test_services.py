@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from tests.lake_tools import (
     edit,
     ingest,
     lake_at,
+    oddframe_here,
     plan_field,
     redrive,
     rows,
@@ -148,10 +150,36 @@ def test_a_frame_judged_before_may_become_a_reference_and_a_reference_be_judged(
     add_references(lake, night["science"][:2])
     (report, *_) = ingest(lake, [night["references"][0]])
     assert report["status"] == "normal"
-    assert report["distance"] == 0.0
+    assert report["distance"] > 0.0
     assert len(rows(lake, "frames")) == REFERENCES + FRAMES
     assert len(list_references(lake)) == REFERENCES + 2
     assert wrong(lake) == {}
+
+
+def test_a_reference_is_compared_with_the_others_as_if_it_were_none(lake, night):
+    """It finds itself; what is said of it then, and after it was taken out, is otherwise the same."""
+    path = night["references"][0]
+    (within,) = ingest(lake, [path])
+    assert within["nearest"][0] == {"frame_id": within["frame_id"], "name": path.name, "distance": 0.0}
+    assert "a reference itself" in within["reason"]
+    assert replay_verdict(lake, find_verdict(lake.tables, path.name)).same
+    assert rows(lake, "verdicts")[0]["references_in_cell"] == REFERENCES - 1
+    remove_references(lake, [path.name], by="test", why="")
+    (without,) = ingest(lake, [path], judge_again=True)
+    assert "itself" not in without["reason"]
+    assert within["nearest"][1:] == without["nearest"][:-1]
+    assert {**within, "reason": "", "nearest": []} == {**without, "reason": "", "nearest": []}
+    first, second = rows(lake, "verdicts")
+    assert (first["threshold"], first["references_in_cell"]) == (second["threshold"], second["references_in_cell"])
+
+
+def test_a_reference_with_as_many_others_as_are_needed_less_one_has_no_reference(home, night):
+    with lake_at(home, search={"min_references": REFERENCES}) as lake:
+        reports = ingest(lake, [night["references"][0], night["science"][0]])
+        assert statuses(reports) == ["no_reference", "normal"]
+        assert "a reference itself" in reports[0]["reason"]
+        assert f"{REFERENCES - 1} of the {REFERENCES} references needed" in reports[0]["reason"]
+        assert replay_verdict(lake, find_verdict(lake.tables, reports[0]["frame_id"])).same
 
 
 ELSEWHERE = {
@@ -294,6 +322,7 @@ def test_a_file_over_the_size_limit_is_hashed_and_not_copied(home, night):
         assert (report["status"], report["reason"].split(":")[0]) == ("unreadable", "too_many_bytes")
         assert report["frame_id"] == hashlib.sha256(path.read_bytes()).hexdigest()
         assert lake.originals.locate(report["frame_id"]) is None
+        assert [row["archive_uri"] for row in rows(lake, "quarantine")] == [None]
         (again,) = redrive(lake)
         assert "not kept" in again["reason"]
         before = snapshots(lake)
@@ -313,10 +342,10 @@ def test_judging_again_gives_a_new_verdict_only_where_something_changed(lake, ni
     assert wrong(lake) == {}
 
 
-def test_only_the_newest_verdict_counts_in_a_list_by_status(lake, night):
+def test_only_the_newest_verdict_counts_in_a_list_by_status(lake, night, tmp_path):
     (first,) = ingest(lake, night["odd"])
     assert first["status"] == "anomaly"
-    add_references(lake, night["odd"])
+    add_references(lake, [edit(night["odd"][0], tmp_path / "twin.fits", TWIN=1)])
     (second,) = ingest(lake, night["odd"], judge_again=True)
     assert second["status"] == "normal"
     assert list_verdicts(lake.tables, status="anomaly") == []
@@ -349,6 +378,41 @@ def test_the_audit_puts_the_worst_reference_first(lake, night):
     assert [line["p_value"] for line in lines] == sorted(line["p_value"] for line in lines)
 
 
+def test_the_audit_says_of_a_reference_what_judging_it_says(lake, night):
+    lines = {line["name"]: line for line in audit_references(lake)}
+    for report in ingest(lake, night["references"]):
+        line = lines[report["name"]]
+        assert (line["distance"], line["p_value"]) == (report["distance"], report["p_value"])
+
+
+def test_the_audit_tells_a_reference_without_a_vector(lake):
+    reference = list_references(lake)[0]["frame_id"]
+    lake.vectors.drop_references(spec_of(lake.embeddings[0]), [reference])
+    (line,) = [line for line in audit_references(lake) if line["frame_id"] == reference]
+    assert "verify --repair" in line["reason"]
+
+
+@pytest.mark.parametrize("outside", [1, REFERENCES - 2, REFERENCES])
+def test_the_audit_tells_references_outside_the_dates_that_are_searched(home, night, outside):
+    """They calibrate nothing and are compared with nothing; the others are audited as frames are judged."""
+    with lake_at(home) as lake:
+        dates = {row["name"]: row["obs_time"] for row in list_references(lake)}
+        everyone = {line["name"]: line for line in audit_references(lake)}
+    first = [*sorted(dates.values()), max(dates.values()) + timedelta(days=1)][outside]
+    with lake_at(home, search={"obs_after": first}) as lake:
+        lines = {line["name"]: line for line in audit_references(lake)}
+    assert lines.keys() == everyone.keys()
+    for name, line in lines.items():
+        assert ("outside the dates" in line["reason"]) == (dates[name] < first)
+        if dates[name] < first:
+            assert (line["distance"], line["p_value"]) == (None, None)
+        elif outside == 1:
+            assert line["p_value"] is not None
+            assert line["distance"] >= everyone[name]["distance"]
+        else:
+            assert "too few references" in line["reason"]
+
+
 def test_a_removed_reference_is_searched_no_more_and_stays_a_frame(lake, night):
     gone = night["references"][3].name
     (line,) = remove_references(lake, [gone], by="test", why="cloud")
@@ -363,6 +427,31 @@ def test_a_removed_reference_is_searched_no_more_and_stays_a_frame(lake, night):
     with pytest.raises(UsageError, match="is not a reference"):
         remove_references(lake, [night["references"][0].name, gone], by="test", why="")
     assert len(list_references(lake)) == REFERENCES - 1
+
+
+def test_a_reference_that_was_never_judged_is_explained_as_one(lake, night):
+    (reference,) = [line for line in list_references(lake) if line["name"] == night["references"][0].name]
+    for wanted in (reference["name"], reference["frame_id"], reference["frame_id"][:8]):
+        with pytest.raises(UsageError, match=r"is a reference.*never judged.*`oddframe reference audit`"):
+            find_verdict(lake.tables, wanted)
+    remove_references(lake, [reference["name"]], by="test", why="")
+    for wanted in (reference["name"], "nobody.fits", reference["frame_id"][:3]):
+        with pytest.raises(UsageError, match="no verdict on a frame"):
+            find_verdict(lake.tables, wanted)
+    (report,) = ingest(lake, [night["references"][1]])
+    assert find_verdict(lake.tables, report["frame_id"])["status"] == "normal"
+
+
+def test_a_reference_of_any_set_is_explained_as_one(home, night):
+    name = night["references"][0].name
+    with lake_at(home, search={"reference_set": "other"}) as lake:
+        add_references(lake, night["references"][:1])
+        remove_references(lake, [name], by="test", why="")
+        with pytest.raises(UsageError, match="is a reference"):
+            find_verdict(lake.tables, name)
+    told = oddframe_here("explain", name, home=home)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "is a reference" in told.stderr
 
 
 def test_verdicts_replay_bit_for_bit_also_after_the_references_changed(lake, night, elsewhere):
@@ -386,7 +475,7 @@ def test_verdicts_among_equal_references_replay_bit_for_bit(lake, night, tmp_pat
     twins = [edit(night["references"][0], tmp_path / f"twin{i}.fits", TWIN=i) for i in range(12)]
     add_references(lake, twins)
     near = [edit(night["references"][0], tmp_path / f"near{i}.fits", NEAR=i) for i in range(6)]
-    for paths in (near[:1], near[1:]):
+    for paths in (near[:1], near[1:], twins):
         for report in ingest(lake, [*paths, night["science"][0]]):
             replay = replay_verdict(lake, find_verdict(lake.tables, report["frame_id"]))
             assert replay.same, (report["name"], replay.differences)
@@ -404,10 +493,65 @@ def test_two_embeddings_keep_their_references_apart(lake, night):
     (report,) = ingest(lake, [night["science"][0]], embedding="pixels-demo")
     assert report["embedding"].startswith("pixels-demo@")
     assert report["distance"] != before["distance"]
-    assert Counter(line["embedding"] for line in list_references(lake)) == {"pixels": REFERENCES, "pixels-demo": 6}
+    assert Counter(line["embedding"] for line in list_references(lake)) == {
+        "pixels@1-32x32": REFERENCES,
+        "pixels-demo@1-166x100": 6,
+    }
     (default,) = ingest(lake, [night["odd"][0]])
     assert default["embedding"].startswith("pixels@")
     assert wrong(lake) == {}
+
+
+FINER = {"pixels_shape": (48, 48)}
+
+
+def test_references_of_another_version_are_not_searched_and_what_to_do_is_said(home, night):
+    with lake_at(home, embed=FINER) as lake:
+        (report,) = ingest(lake, [night["science"][0]])
+        assert report["status"] == "no_reference"
+        for word in (f"{REFERENCES} references", "pixels@1-32x32", "pixels@1-48x48", "`oddframe reference add`"):
+            assert word in report["reason"]
+        assert {line["p_value"] for line in audit_references(lake)} == {None}
+        assert all("pixels@1-32x32" in line["reason"] for line in audit_references(lake))
+        assert len(audit_references(lake)) == REFERENCES
+        assert wrong(lake) == {}
+
+
+def test_references_are_added_again_under_another_version(home, night):
+    with lake_at(home) as lake:
+        coarse = ingest(lake, night["science"][:3])
+    with lake_at(home, embed=FINER) as lake:
+        assert set(statuses(ingest(lake, night["science"][3:4]))) == {"no_reference"}
+        added = add_references(lake, night["references"][:6])
+        assert {(r["status"], r["embedding"]) for r in added} == {("reference", "pixels@1-48x48")}
+        assert not any("already" in r["reason"] for r in added)
+        assert Counter(r["embedding"] for r in list_references(lake)) == {"pixels@1-32x32": 10, "pixels@1-48x48": 6}
+        assert Counter(r["embedding"] for r in audit_references(lake)) == {"pixels@1-32x32": 4, "pixels@1-48x48": 6}
+        before = snapshots(lake)
+        assert all("already" in r["reason"] for r in add_references(lake, night["references"][:6]))
+        assert snapshots(lake) == before
+        (fine,) = ingest(lake, [night["science"][4]])
+        assert (fine["status"], fine["embedding"]) == ("normal", "pixels@1-48x48")
+        assert replay_verdict(lake, find_verdict(lake.tables, fine["frame_id"])).same
+        assert wrong(lake) == {}
+    with lake_at(home) as lake:
+        assert len(audit_references(lake)) == REFERENCES
+        assert ingest(lake, night["science"][:3], judge_again=True) == coarse
+        assert rows(lake, "verdicts", frame_id=coarse[0]["frame_id"])[-1]["references_in_cell"] == REFERENCES
+        assert replay_verdict(lake, find_verdict(lake.tables, coarse[0]["frame_id"])).same
+        assert wrong(lake) == {}
+
+
+def test_a_reference_is_taken_out_of_every_version(home, night):
+    gone = night["references"][0].name
+    with lake_at(home, embed=FINER) as lake:
+        add_references(lake, night["references"])
+        lines = remove_references(lake, [gone], by="test", why="")
+        assert {line["embedding"] for line in lines} == {"pixels@1-32x32", "pixels@1-48x48"}
+        assert wrong(lake) == {}
+    with lake_at(home) as lake:
+        assert gone not in {line["name"] for line in list_references(lake)}
+        assert wrong(lake) == {}
 
 
 def test_another_reference_set_is_empty_and_leaves_the_first_alone(home, night):
@@ -512,7 +656,30 @@ def test_what_only_a_person_can_mend_is_named_and_left(lake, night):
     (report,) = ingest(lake, [night["science"][0]])
     lake.originals.locate(report["frame_id"]).unlink()
     left = [check for check in repair_lake(lake, verify_lake(lake)) if not check.agrees]
-    assert [(check.differences, check.repair) for check in left] == [((report["frame_id"],), "")]
+    assert [(check.differences, check.repair) for check in left] == [((report["frame_id"],), "deliver it again")]
+    assert ingest(lake, [night["science"][0]]) == [report]
+    assert wrong(lake) == {}
+
+
+def test_bytes_in_quarantine_that_are_gone_are_named_until_they_are_delivered_again(lake, night, tmp_path):
+    broken, other = make_broken(tmp_path, night), tmp_path / "letter.fits"
+    other.write_text("Dear astronomer,\n" * 300)
+    report, _ = ingest(lake, [broken, other])
+    lake.originals.locate(report["frame_id"]).unlink()
+    (check,) = [check for check in repair_lake(lake, verify_lake(lake)) if not check.agrees]
+    assert (check.differences, check.repair) == ((report["frame_id"],), "deliver it again")
+    assert check.expected == check.found + 1 == REFERENCES + 2
+    assert ingest(lake, [broken]) == [report]
+    assert wrong(lake) == {}
+
+
+def test_bytes_that_were_driven_out_of_quarantine_are_counted_once(home, night):
+    with lake_at(home, decode={"max_pixels": 1000}) as lake:
+        assert statuses(ingest(lake, night["science"][:1])) == ["unreadable"]
+    with lake_at(home) as lake:
+        assert statuses(redrive(lake)) == ["normal"]
+        (check,) = [check for check in verify_lake(lake) if check.name.startswith("originals")]
+        assert (check.expected, check.found) == (REFERENCES + 1, REFERENCES + 1)
 
 
 def test_a_deleted_frames_row_is_named(lake, night):

@@ -109,7 +109,7 @@ GOOD = "field = 'exposure_s'\nat_most = 1\nreason = 'short'\n"
         "[[rule]]\nfield = 'exposure_s'\nat_most = 1\nreason = 'it is {value.__class__.__mro__}'",
         "[[rule]]\nfield = 'header.X'\nat_most = 1\nreason = 'it is {value:.1f}'",
         "[[rule]]\nfield = 'exposure'\nat_most = 1\nreason = 'no such column'",
-        "[[rule]]\nfield = 7\nat_most = 1\nreason = 'r'",
+        "[[rule]]\nfield = 7\nat_most = 1\nreason = 'r'", "[[rules]]\n" + GOOD, "version = 1\n[[rule]]\n" + GOOD,
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_told_in_one_line_that_names_it(tmp_path, text):
@@ -117,6 +117,53 @@ def test_a_wrong_file_is_told_in_one_line_that_names_it(tmp_path, text):
         load_rules(write(tmp_path, text))
     assert "rules.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "key", "wrong"),
+    [
+        ("field = 7\nat_most = 1\nreason = 'r'", "field", "7"),
+        ("field = 'header.'\nat_most = 1\nreason = 'r'", "field", "header."),
+        ("field = 'exposure'\nat_most = 1\nreason = 'r'", "field", "exposure"),
+        ("field = 'stars'\nat_most = true\nreason = 'r'", "at_most", "number"),
+        ("field = 'stars'\nat_most = '3'\nreason = 'r'", "at_most", "number"),
+        ("field = 'stars'\nat_least = inf\nreason = 'r'", "at_least", "finite"),
+        (f"field = 'stars'\nat_least = 1{'0' * 400}\nreason = 'r'", "at_least", "finite"),
+        ("field = 'object'\nany_of = []\nreason = 'r'", "any_of", "empty"),
+        ("field = 'object'\nany_of = [['bias']]\nreason = 'r'", "any_of", "bias"),
+        ("field = 'object'\nany_of = [true]\nreason = 'r'", "any_of", "True"),
+        ("field = 'object'\nmatches = 5\nreason = 'r'", "matches", "text"),
+        ("field = 'object'\nmatches = '['\nreason = 'r'", "matches", "'['"),
+        ("field = 'object'\nmatches = 'a{99999999999}'\nreason = 'r'", "matches", "too large"),
+        (f"field = 'object'\nmatches = '{'(' * 3000}{')' * 3000}'\nreason = 'r'", "matches", "deep"),
+        ("field = 'object'\nmatches = 'x'\nreason = 7", "reason", "text"),
+        ("field = 'object'\nmatches = 'x'\nreason = ' '", "reason", "empty"),
+        ('field = "object"\nmatches = "x"\nreason = """two\nlines"""', "reason", "one line"),
+        ("field = 'object'\nmatches = 'x'\nreason = 'is {value:.1%}'", "reason", ".1%"),
+        ("field = 'object'\nmatches = 'x'\nreason = 'is {value:{value.foo}}'", "reason", "value.foo"),
+        ("field = 'object'\nmatches = 'x'\nreason = 'is {value:>999999999999}'", "reason", "999999999999"),
+        ("field = 'object'\nmatches = 'x'\nreason = 'is {}'", "reason", "only {value}"),
+        ("field = 'object'\nmatches = 'x'", "reason", "missing"),
+        ("matches = 'x'\nreason = 'r'", "field", "missing"),
+        ("field = 'object'\nreason = 'r'", "any_of", "missing"),
+        ("field = 'object'\nmatches = 'x'\nany_of = ['x']\nreason = 'r'", "any_of", "one test"),
+        ("field = 'object'\nmatch = 'x'\nmatches = 'x'\nreason = 'r'", "match", "unknown"),
+    ],
+)
+def test_a_wrong_rule_is_told_in_one_line_with_its_number_its_key_and_what_is_wrong(tmp_path, rule, key, wrong):
+    with pytest.raises(UsageError) as caught:
+        load_rules(write(tmp_path, f"[[rule]]\n{GOOD}\n[[rule]]\n{rule}\n"))
+    message = str(caught.value)
+    assert "rules.toml, rule 2, " in message
+    assert key in message.split("rule 2, ")[1].split(":", maxsplit=1)[0]
+    assert wrong in message
+    assert "\n" not in message
+    assert len(message) < 500
+
+
+def test_a_number_that_a_reason_shows_may_be_whole(tmp_path):
+    text = "[[rule]]\nfield = 'stars'\nat_most = 3\nreason = 'only {value:.0f} stars'"
+    assert find_objection(load_rules(write(tmp_path, text)), {"stars": 2}, {}) == "only 2 stars"
 
 
 def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path):

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from pipeline.embed.pixels import Pixels
+from pipeline.frame.types import FrameRow, Pointing, Quality
 from pipeline.judge.calibration import calibrate, to_sigma
+from pipeline.judge.cell import Cell
 from pipeline.judge.distance import rank_neighbours
 from pipeline.judge.locate import locate_differences
+from pipeline.judge.prefilter import SearchRules
 from pipeline.judge.types import Neighbour, Status
 from pipeline.judge.verdict import judge_frame
+from pipeline.run.detect import Judge
+from pipeline.run.lake import JudgeRules, spec_of
+from pipeline.run.prepared import Prepared
+from pipeline.run.rows import entity_of
+from tests.fakes.vectors import MemoryVectors
 
 distances = st.lists(st.floats(1e-4, 2.0), min_size=2, max_size=250)
 asked = st.floats(0.0, 3.0)
@@ -200,7 +210,7 @@ def judge(distance: float, references: list[float], *, least: int = 5, budget: f
     neighbours = (Neighbour("a", distance),)
     calibration = calibrate(references) if len(references) >= 2 else None
     return judge_frame(
-        neighbours, calibration, cell=CELL, references=len(references), least=least, budget=budget
+        neighbours, distance, calibration, cell=CELL, references=len(references), least=least, budget=budget
     )  # fmt: skip
 
 
@@ -222,8 +232,99 @@ def test_too_few_references_are_never_normal(count):
 
 
 def test_no_neighbour_at_all_is_no_reference():
-    judged = judge_frame((), calibrate([0.1] * 9), cell=CELL, references=9, least=5, budget=0.01)
+    judged = judge_frame((), None, calibrate([0.1] * 9), cell=CELL, references=9, least=5, budget=0.01)
     assert judged.status is Status.NO_REFERENCE
+
+
+def test_a_reference_itself_is_told_so():
+    judged = judge_frame(
+        (Neighbour("itself", 0.0), Neighbour("a", 0.1)),
+        *(0.1, calibrate([0.1] * 9)),
+        cell=CELL,
+        references=9,
+        least=5,
+        budget=0.01,
+        itself=True,
+    )
+    assert judged.distance == 0.1
+    assert judged.reason.endswith("; it is a reference itself, judged by the others")
+
+
+# Cells.
+
+
+def make_cell(points: dict[str, float]) -> Cell:
+    """References on a line."""
+    nearest = {
+        i: tuple(sorted((Neighbour(j, abs(x - y)) for j, y in points.items() if j != i), key=lambda n: n.distance)[:2])
+        for i, x in points.items()
+    }
+    return Cell(frozenset(points), nearest)
+
+
+@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.floats(0.0, 1.0), min_size=4, max_size=20))
+def test_a_cell_without_one_reference_is_the_cell_that_never_had_it(points):
+    for frame_id in points:
+        rest = {i: x for i, x in points.items() if i != frame_id}
+        assert make_cell(points).leave_out(frame_id).calibration == make_cell(rest).calibration
+        assert make_cell(points).leave_out(frame_id).references == len(rest)
+
+
+def test_a_cell_without_a_stranger_is_itself():
+    cell = make_cell({"a": 0.0, "b": 1.0, "c": 3.0})
+    assert cell.leave_out("z") is cell
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_cell_of_fewer_than_two_references_has_no_calibration(count):
+    assert make_cell({"ab"[i]: float(i) for i in range(count)}).calibration is None
+
+
+# References that are judged.
+
+BEST, NEXT = Pixels(2, 2), Pixels(2, 2, name="next")
+Frames = list[tuple[str, Prepared]]
+
+
+def draw_frames(count: int) -> Frames:
+    values = np.random.default_rng(count).normal(1.0, 0.1, (count, 4))
+    vectors = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    return [(f"{i:02}", prepare(f"{i:02}", vector)) for i, vector in enumerate(vectors)]
+
+
+def prepare(frame_id: str, vector: np.ndarray) -> Prepared:
+    row = FrameRow(
+        frame_id=frame_id, name=frame_id, obs_time=None, obs_time_source="", night=None, instrument="cam",
+        telescope=None, filter="r", exposure_s=60.0, object=None, image_type=None,
+        pointing=Pointing(None, None, "", None, 1, (1,)), width=9, height=9, hdu=0, bitpix=16,
+        quality=Quality(None, None, None, None, 1.0, 0.0), header={},
+    )  # fmt: skip
+    return Prepared(row, {BEST.name: vector, NEXT.name: vector})
+
+
+def make_judge(best: Frames, following: Frames | None = None) -> Judge:
+    store = MemoryVectors()
+    for embedding, frames in ((BEST, best), (NEXT, following or [])):
+        entities = [entity_of(frame_id, frame, embedding) for frame_id, frame in frames]
+        store.upsert(spec_of(embedding), entities)
+        store.put_references(spec_of(embedding), entities)
+    return Judge(store, JudgeRules(0.01, 3, 5, SearchRules(), (), "default"))
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 7, 30])
+def test_a_reference_is_judged_as_if_it_were_none(count):
+    frames = draw_frames(count)
+    for frame, judged in zip(frames, make_judge(frames).judge_batch(frames, [BEST]), strict=True):
+        (alone,) = make_judge([one for one in frames if one is not frame]).judge_batch([frame], [BEST])
+        reason = f"{alone.judgement.reason}; it is a reference itself, judged by the others"
+        found = (Neighbour(frame[0], 0.0), *alone.judgement.neighbours)[:3]
+        assert judged.judgement == replace(alone.judgement, reason=reason, neighbours=found)
+
+
+def test_a_reference_whose_others_are_too_few_is_judged_under_the_next_embedding():
+    frames = draw_frames(6)
+    judged = make_judge(frames[:5], frames).judge_batch(frames, [BEST, NEXT])
+    assert [one.embedding for one in judged] == [NEXT] * 5 + [BEST]
 
 
 # Places.

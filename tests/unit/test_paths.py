@@ -1,14 +1,16 @@
-"""Which files a person means by a path, a directory or a pattern."""
+"""Which files a person means by a path, a directory or a pattern; and what a file too large costs to land."""
 
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.run.land import expand_paths, split_batches
+from pipeline.run.land import Landed, NotLanded, expand_paths, land_files, split_batches
+from pipeline.store.originals import LocalOriginals
 
 
 @pytest.fixture
@@ -64,9 +66,11 @@ def test_what_names_nothing_is_told_in_one_line(tmp_path, monkeypatch, argument)
     assert "\n" not in str(caught.value)
 
 
-def test_an_empty_directory_names_nothing(tmp_path):
-    with pytest.raises(UsageError, match="no such file"):
-        expand_paths([str(tmp_path)])
+def test_a_directory_without_frames_is_told_as_one(tmp_path):
+    for name in ("notes.txt", ".hidden.fits"):
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(UsageError, match="holds no frames"):
+            expand_paths([str(tmp_path)])
 
 
 def test_links_in_a_circle_end(tree):
@@ -84,3 +88,25 @@ def test_batches_keep_the_order():
     paths = [Path(str(n)) for n in range(7)]
     assert list(split_batches(paths, 3)) == [paths[:3], paths[3:6], paths[6:]]
     assert list(split_batches([], 3)) == []
+
+
+def test_a_file_over_the_size_limit_is_known_by_its_content_and_not_copied(tmp_path):
+    (tmp_path / "large.fits").write_bytes(b"0123456789")
+    originals = LocalOriginals(tmp_path / "originals")
+    (landed,) = land_files([tmp_path / "large.fits"], originals, max_bytes=9)
+    assert isinstance(landed, Landed)
+    assert (landed.frame_id, landed.size) == (sha256(b"0123456789").hexdigest(), 10)
+    assert list(originals.ids()) == []
+
+
+def test_a_file_too_large_to_hash_in_time_is_not_landed_and_does_not_hold_up_the_next(tmp_path):
+    with (tmp_path / "endless.fits").open("wb") as file:
+        # Eight terabytes of holes: nothing on disk, hours to read.
+        file.truncate(2**43)
+    (tmp_path / "next.fits").write_bytes(b"x")
+    originals = LocalOriginals(tmp_path / "originals")
+    paths = [tmp_path / "endless.fits", tmp_path / "next.fits"]
+    endless, following = land_files(paths, originals, max_bytes=100, seconds=0.05)
+    assert isinstance(endless, NotLanded)
+    assert all(word in endless.reason for word in ("endless.fits", "8,796,093,022,208 bytes", "0.05 s"))
+    assert isinstance(following, Landed)

@@ -82,7 +82,8 @@ def test_times_are_utc_however_they_are_written(tmp_path):
         ("DECODE__SECONDS", "nan"), ("SKY__ZONE_ORDER", "99"), ("BATCH__FRAMES", "0"), ("BATCH__SECONDS", "-1"),
         ("EMBED__PIXELS_SHAPE", "64"), ("EMBED__PIXELS_SHAPE", "abc"), ("EMBED__PIXELS_SHAPE", "[0, 64]"),
         ("EMBED__PIXELS_SHAPE", "[64, -1]"), ("EMBED__PIXELS_SHAPE", "[1000, 1000]"), ("EMBED__PIXELS_SHAPE", "[1]"),
-        ("PROFILE", "cloud"),
+        ("PROFILE", "cloud"), ("DECODE__MEMORY_MB", "99999999999999"), ("DECODE__WORKERS", "100000"),
+        ("SEARCH__EXPOSURE_FACTOR", "1e308"),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_used_is_told_in_one_line_that_names_it(name, value, monkeypatch):
@@ -116,3 +117,49 @@ def test_every_setting_says_what_it_means():
         assert fields or section.description, name
         for key, field in fields.items():
             assert field.description, f"{name}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("SERACH__BUDGET", "ODDFRAME_SEARCH__BUDGET"), ("SEARCH__BUDGTE", "ODDFRAME_SEARCH__BUDGET"),
+        ("SEARCH_BUDGET", "ODDFRAME_SEARCH__BUDGET"), ("HOEM", "ODDFRAME_HOME"),
+        ("WORKERS", "ODDFRAME_DECODE__WORKERS"), ("BATCHES", "ODDFRAME_BATCH"),
+        ("XYZZY", "docs/settings.md"), ("", "docs/settings.md"),
+    ],
+)  # fmt: skip
+def test_a_variable_that_is_no_setting_is_told_with_the_nearest_one(name, nearest, monkeypatch):
+    monkeypatch.setenv(f"ODDFRAME_{name}", "1")
+    with pytest.raises(UsageError) as caught:
+        load_settings()
+    assert f"ODDFRAME_{name} " in str(caught.value)
+    assert nearest in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_setting_of_a_file_that_is_none_is_told_with_the_nearest_one(tmp_path):
+    for text in ("[serach]\nbudget = 0.1", "[search]\nbudgte = 1"):
+        with pytest.raises(UsageError, match=r"did you mean search(\.budget)?\b"):
+            load_settings(write(tmp_path / "h", text))
+
+
+def test_variables_that_are_settings_or_set_by_oddframe_itself_are_taken(monkeypatch, tmp_path):
+    monkeypatch.setenv("oddframe_search__budget", "0.02")
+    monkeypatch.setenv("ODDFRAME_BATCH", '{"frames": 3}')
+    monkeypatch.setenv("ODDFRAME_SPOOL", str(tmp_path))
+    monkeypatch.setenv("ODDFRAME_TEST_DATA", str(tmp_path))
+    monkeypatch.setenv("ODDFRAME_NO_SUCH", "")
+    settings = load_settings()
+    assert (settings.search.budget, settings.batch.frames) == (0.02, 3)
+
+
+@pytest.mark.parametrize(("name", "value"), [("ARCHIVE__AFTER_DAYS", "1e9"), ("ARCHIVE__KEEP_SNAPSHOTS_DAYS", "1e9")])
+def test_a_time_span_beyond_the_calendar_is_told(name, value, monkeypatch):
+    monkeypatch.setenv(f"ODDFRAME_{name}", value)
+    with pytest.raises(UsageError, match=r"archive\."):
+        load_settings()
+
+
+def test_a_home_whose_name_cannot_be_is_told():
+    with pytest.raises(UsageError, match="too long"):
+        load_settings(Path("x" * 5000))
