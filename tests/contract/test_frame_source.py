@@ -263,7 +263,7 @@ def test_a_damaged_journal_is_told_and_says_what_to_do(tmp_path):
     journal.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     damaged = SpoolSource(journal)
     for use in use_in_every_way(damaged, tmp_path):
-        with pytest.raises(StoreError, match=r"remove .*spool\.db"):
+        with pytest.raises(StoreError, match=r"move .*spool\.db"):
             use()
     damaged.close()
     journal.write_bytes(b"this is no database" * 1000)
