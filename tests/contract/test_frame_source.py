@@ -267,7 +267,7 @@ def test_a_damaged_journal_is_told_and_says_what_to_do(tmp_path):
             use()
     damaged.close()
     journal.write_bytes(b"this is no database" * 1000)
-    with pytest.raises(StoreError, match=r"remove .*spool\.db"):
+    with pytest.raises(StoreError, match=r"move .*spool\.db"):
         SpoolSource(journal)
 
 
