@@ -233,6 +233,7 @@ def run_and_kill(home: Path, spool: Path, chance: random.Random) -> bool:
     return ended
 
 
+@pytest.mark.timeout(900)
 def test_twenty_kills_at_random_moments_lose_and_double_nothing(home, night):
     chance = random.Random(20260312)
     spool = night[1][0].parent
