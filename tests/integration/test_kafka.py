@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 import subprocess
@@ -430,4 +429,3 @@ def test_a_topic_is_made_once_and_a_name_that_cannot_be_one_is_refused(shared):
         assert not create_topic(shared, topic)
     with pytest.raises(UsageError, match="letters, digits"):
         create_topic(shared, "no topic/")
-    assert os.environ.get("ODDFRAME_TEST_STACK")
