@@ -110,13 +110,13 @@ def relay(server: PrestoServer) -> Iterator[tuple[Relay, PrestoSql]]:
 
 
 @pytest.mark.parametrize("fault", [0, 503, 502])
-@pytest.mark.parametrize("place", [("POST", 1), ("GET", 1), ("GET", 2)])
+# A third request may bring the rows already, on a machine that has nothing else to do.
+@pytest.mark.parametrize("place", [("POST", 1), ("GET", 1)])
 def test_a_connection_that_fails_before_the_first_row_is_tried_again(
     relay: tuple[Relay, PrestoSql], fault: int, place: tuple[str, int]
 ) -> None:
     state, engine = relay
     state.cut[place] = fault
-    # Slow enough that no row is there by the second look.
     assert list(engine.query(f"SELECT count(*) {MANY} WHERE x % 3 = 0").rows) == [(3333 * 9999,)]
     assert state.seen.count("POST") == 2
 
