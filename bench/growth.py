@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from bench.machine import describe_machine
+from pipeline.parts import open_vectors
 from pipeline.ports import Prefilter, VectorEntity, VectorSpec
 from pipeline.settings import load_settings
-from pipeline.wiring import open_vectors
 
 SIZES = (1_000, 10_000, 50_000)
 FIELD, QUERIES = 100, 64

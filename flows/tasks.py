@@ -15,6 +15,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from pipeline.clock import now_utc
 from pipeline.errors import TransientError
+from pipeline.parts import open_originals
 from pipeline.run.archive import Progress, verify_checksums
 from pipeline.run.lake import Lake
 from pipeline.run.reference import audit_references
@@ -23,7 +24,7 @@ from pipeline.run.report import Report
 from pipeline.run.sweep import Sweep, draw_frame
 from pipeline.run.verify import Check, verify_lake
 from pipeline.settings import Settings
-from pipeline.wiring import archive_home, open_originals
+from pipeline.wiring import archive_home
 
 Line = dict[str, Any]
 

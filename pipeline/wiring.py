@@ -1,4 +1,4 @@
-"""The one place that names concrete stores, opens them and closes them."""
+"""Settings in, a lake out: stores opened together, locked where only one process may use them, and closed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from filelock import FileLock, Timeout
-from stamina.instrumentation import set_on_retry_hooks
 
 from pipeline.clock import now_utc
 from pipeline.embed.registry import known_embeddings
@@ -16,20 +15,16 @@ from pipeline.errors import LockedError, StoreError, TransientError, UsageError
 from pipeline.frame.types import DecodeLimits, SkyRules
 from pipeline.judge.eligibility import load_rules
 from pipeline.judge.prefilter import SearchRules
+from pipeline.parts import choose, open_originals, open_sql, open_tables, open_vectors
 from pipeline.ports import FrameSource, VectorStore
 from pipeline.run.lake import JudgeRules, Lake
 from pipeline.run.memory import keep_buffers, keep_modules
 from pipeline.run.prepared import PreparePlan
 from pipeline.settings import Settings
 from pipeline.source.spool import SpoolSource
-from pipeline.store.originals import LocalOriginals, TieredOriginals
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from pipeline.run.archive import Progress, Step
-    from pipeline.store.sql_catalog import SqlCatalog
-    from pipeline.store.sql_duckdb import DuckDbSql
     from pipeline.store.tables_iceberg import IcebergTables
 
 
@@ -72,6 +67,7 @@ def _build_lake(settings: Settings, tables: IcebergTables, vectors: VectorStore,
         embeddings=known_embeddings(settings.embed.pixels_shape),
         plan=build_plan(settings),
         rules=build_rules(settings),
+        shared=choose(settings).is_shared,
         workers=settings.decode.workers,
         batch=settings.batch.bulk_frames,
         clock=now_utc,
@@ -84,14 +80,19 @@ def find_home(settings: Settings) -> Settings:
     Raises:
         UsageError: there is none.
     """
-    if _is_missing(settings.home):
+    if _is_missing(settings):
         raise UsageError(f"{_tell_missing(settings.home)}; bring frames in first (`oddframe ingest`), or see --home")
     return settings
 
 
-def _is_missing(home: Path) -> bool:
-    # What stands in the way of a home is told by those who open it.
-    return not (home / "catalog.db").exists() and (home.is_dir() or not home.exists())
+def _is_missing(settings: Settings) -> bool:
+    home = settings.home
+    # What stands in the way of a home is told by those who open it; a shared catalogue is not in it.
+    return (
+        choose(settings).tables == "sqlite"
+        and not (home / "catalog.db").exists()
+        and (home.is_dir() or not home.exists())
+    )
 
 
 def _tell_missing(home: Path) -> str:
@@ -114,23 +115,6 @@ def lock_home(home: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def open_tables(settings: Settings) -> IcebergTables:
-    """The tables alone: reading them needs no lock."""
-    # The catalogue's libraries take seconds to load: help and wrong use must not wait for them.
-    from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog  # noqa: PLC0415
-
-    # A retry that helps is nobody's business, one that does not ends in an error that says all.
-    set_on_retry_hooks([])
-    try:
-        tables = IcebergTables(open_sqlite_catalog(settings.home / "catalog.db", settings.home / "warehouse"))
-    except OSError as error:
-        raise TransientError(
-            f"cannot open the tables in {settings.home}: {error.strerror or error}; set ODDFRAME_HOME to a directory"
-        ) from error
-    tables.create_missing()
-    return tables
 
 
 def archive_home(settings: Settings, *, dry_run: bool = False, on_progress: Progress | None = None) -> list[Step]:
@@ -159,20 +143,6 @@ def archive_home(settings: Settings, *, dry_run: bool = False, on_progress: Prog
             )
         finally:
             tables.close()
-
-
-def open_vectors(settings: Settings) -> VectorStore:
-    """The vector store of the embedded profile."""
-    # Commands that only read tables must not wait for the vector client to load.
-    from pipeline.store.milvus_lite import open_lite  # noqa: PLC0415
-
-    return open_lite(settings.home / "vectors.db", settings.search.reference_set)
-
-
-def open_originals(settings: Settings) -> TieredOriginals:
-    """Hot copies under the home, old ones in the archive warehouse."""
-    archive = settings.archive.root or settings.home / "archive"
-    return TieredOriginals(LocalOriginals(settings.home / "originals"), LocalOriginals(archive))
 
 
 def build_plan(settings: Settings) -> PreparePlan:
@@ -204,30 +174,9 @@ def build_rules(settings: Settings) -> JudgeRules:
     )
 
 
-def open_sql(settings: Settings) -> tuple[DuckDbSql, SqlCatalog]:
-    """The SQL engine over the tables, and the named views and queries."""
-    # The engine is loaded by those who ask questions alone.
-    from pipeline.store.sql_duckdb import DuckDbSql  # noqa: PLC0415
-
-    tables = open_tables(settings)
-    catalog = load_queries()
-
-    def scan(table: str, columns: tuple[str, ...] | None, as_of: int | None) -> pa.Table:
-        return tables.scan(table, columns, as_of=as_of)
-
-    return DuckDbSql(scan, catalog), catalog
-
-
-def load_queries() -> SqlCatalog:
-    """The named views and queries of this installation."""
-    from pipeline.store.sql_catalog import SqlCatalog, find_sql_directory  # noqa: PLC0415 - as for the engine
-
-    return SqlCatalog.load(find_sql_directory())
-
-
 def list_probes(settings: Settings) -> list[tuple[str, Callable[[], str], str]]:
     """What `doctor` asks of each store of the profile: name, probe, advice."""
-    if _is_missing(settings.home):
+    if _is_missing(settings):
         # Nothing is wrong with a machine that has brought no frames in yet.
         return [("home", lambda: f"{_tell_missing(settings.home)} yet; `oddframe ingest` makes it", "")]
 

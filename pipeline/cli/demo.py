@@ -12,6 +12,7 @@ from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.output import print_json, print_table, remark, show_progress
 from pipeline.cli.ranges import FromOne, FromZero, Side
 from pipeline.errors import UsageError
+from pipeline.parts import open_originals, open_sql, open_tables
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.explain import find_verdict
 from pipeline.run.ingest import Ingestor
@@ -20,7 +21,7 @@ from pipeline.run.report import Report
 from pipeline.run.stored import load_detections
 from pipeline.run.verify import count_wrong, verify_lake
 from pipeline.settings import Settings, load_settings
-from pipeline.wiring import open_lake, open_originals, open_sql, open_tables
+from pipeline.wiring import open_lake
 
 _QUERY = "flagged_per_night"
 

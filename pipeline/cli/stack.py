@@ -16,9 +16,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.output import print_json, print_lines, remark
 from pipeline.errors import StoreError, UsageError
+from pipeline.parts import find_layout
 from pipeline.settings import Settings, load_settings
 from pipeline.stack.downloads import fetch_all
-from pipeline.stack.layout import Layout, find_cache
+from pipeline.stack.layout import Layout
 from pipeline.stack.services import list_services
 from pipeline.stack.supervisor import State, Supervisor, read_tail
 
@@ -38,7 +39,7 @@ def up(*, common: Common = COMMON) -> int:
     cannot be told to and listen on every address: use a firewall where others share the network.
     """
     settings = load_settings(common.home)
-    layout = _layout(settings)
+    layout = find_layout(settings)
     supervisor = Supervisor(layout, list_services(layout, settings.home))
     with _show_progress() as board:
         fetch_all(layout.cache, board.fetched)
@@ -55,7 +56,7 @@ def up(*, common: Common = COMMON) -> int:
 def down(*, common: Common = COMMON) -> int:
     """Stop every service; what they hold is kept."""
     settings = load_settings(common.home)
-    layout = _layout(settings)
+    layout = find_layout(settings)
     supervisor = Supervisor(layout, list_services(layout, settings.home))
     with _show_progress() as board:
         supervisor.stop(board.told)
@@ -67,7 +68,7 @@ def down(*, common: Common = COMMON) -> int:
 def status(*, common: Common = COMMON) -> int:
     """How each service is; exit code 1 unless all are ready."""
     settings = load_settings(common.home)
-    layout = _layout(settings)
+    layout = find_layout(settings)
     states = Supervisor(layout, list_services(layout, settings.home)).describe()
     _print(states, common)
     return 0 if all(state.state == "ready" for state in states) else EXIT_DIFFERENCE
@@ -88,7 +89,7 @@ def logs(service: str, *, lines: int = 40, follow: bool = False, common: Common 
     """
     if lines < 1:
         raise UsageError(f"--lines {lines} makes no sense; give a number from 1")
-    layout = _layout(load_settings(common.home))
+    layout = find_layout(load_settings(common.home))
     log = layout.logs / f"{service}.log"
     if not log.is_file():
         known = ", ".join(sorted(path.stem for path in layout.logs.glob("*.log"))) or "none yet: `oddframe stack up`"
@@ -102,11 +103,6 @@ def logs(service: str, *, lines: int = 40, follow: bool = False, common: Common 
             else:
                 time.sleep(_POLL)
     return 0
-
-
-def _layout(settings: Settings) -> Layout:
-    chosen = settings.stack
-    return Layout(chosen.data or settings.home / "stack", chosen.cache or find_cache(), chosen.first_port)
 
 
 def _deploy(settings: Settings, layout: Layout) -> None:

@@ -11,9 +11,10 @@ from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.output import print_answer, print_json, print_lines, print_table, remark, show, show_progress
 from pipeline.cli.ranges import Days, FromZero
 from pipeline.errors import UsageError
+from pipeline.parts import load_queries, open_sql
 from pipeline.run.doctor import examine
 from pipeline.settings import load_settings
-from pipeline.wiring import archive_home, find_home, list_probes, load_queries, open_lake, open_sql
+from pipeline.wiring import archive_home, find_home, list_probes, open_lake
 
 
 def sql(

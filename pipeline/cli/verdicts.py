@@ -11,11 +11,12 @@ from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.frames import COLUMNS
 from pipeline.cli.output import print_answer, print_json, print_lines, remark, show
 from pipeline.errors import UsageError
+from pipeline.parts import open_originals, open_tables
 from pipeline.run.explain import find_verdict, replay_verdict
 from pipeline.run.report import report_of
 from pipeline.run.stored import list_verdicts, load_detections
 from pipeline.settings import load_settings
-from pipeline.wiring import find_home, open_lake, open_originals, open_tables
+from pipeline.wiring import find_home, open_lake
 
 
 def verdicts(*, status: str | None = None, night: str | None = None, limit: int = 50, common: Common = COMMON) -> int:

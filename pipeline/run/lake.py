@@ -33,7 +33,13 @@ class JudgeRules:
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """Ports and rules; concrete stores are named in `wiring` alone."""
+    """Ports and rules; concrete stores are named in `parts` alone.
+
+    Attributes:
+        shared: other processes may write to the tables and vectors at the same time.
+        workers: processes that decode.
+        batch: most frames of one commit.
+    """
 
     tables: TableStore
     vectors: VectorStore
@@ -42,6 +48,7 @@ class Lake:
     embeddings: tuple[Embedding, ...]
     plan: PreparePlan
     rules: JudgeRules
+    shared: bool
     workers: int
     batch: int
     clock: Callable[[], datetime]

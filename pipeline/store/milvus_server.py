@@ -55,13 +55,16 @@ class ServerVectors(MilvusVectors):
         return super()._known_partitions(spec)
 
 
-def open_server(uri: str, token: str = "", reference_set: str = DEFAULT_SET) -> ServerVectors:
+def open_server(
+    uri: str, token: str = "", reference_set: str = DEFAULT_SET, database: str = "default"
+) -> ServerVectors:
     """A Milvus server at `uri`.
 
     Args:
         uri: like http://127.0.0.1:19530.
         token: `user:password`, or empty where the server asks for none.
         reference_set: the references that are seen.
+        database: of the server; made where it is not there.
 
     Raises:
         TransientError: no server answers there, or it does not let us in.
@@ -69,7 +72,24 @@ def open_server(uri: str, token: str = "", reference_set: str = DEFAULT_SET) -> 
     # The client logs what it then raises; users get our one line instead.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     try:
-        client = MilvusClient(uri, token=token, timeout=_SECONDS)
+        _ensure_database(uri, token, database)
+        client = MilvusClient(uri, token=token, db_name=database, timeout=_SECONDS)
     except MilvusException as error:
         raise TransientError(f"no Milvus server answers at {uri}: {first_line(error)}") from error
     return ServerVectors(client, reference_set)
+
+
+def _ensure_database(uri: str, token: str, database: str) -> None:
+    # A client of its own: older servers do not answer what `use_database` asks.
+    client = MilvusClient(uri, token=token, timeout=_SECONDS)
+    try:
+        if database in client.list_databases():
+            return
+        try:
+            client.create_database(database)
+        except MilvusException:
+            # Another process may have come first.
+            if database not in client.list_databases():
+                raise
+    finally:
+        client.close()

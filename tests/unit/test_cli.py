@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.app import run
+from pipeline.parts import open_tables
 from pipeline.run.lake import CODE_VERSION
 from pipeline.settings import Settings
-from pipeline.wiring import open_tables
 
 
 @pytest.fixture
