@@ -23,7 +23,11 @@ class SourcePosition:
 
 @dataclass(frozen=True, slots=True)
 class RawFrame:
-    """One message as delivered: where it stands in its source, and where its bytes can be read."""
+    """One message as delivered: where it stands in its source, and where its bytes can be read.
+
+    Attributes:
+        empty: places just before it in its log that hold no message and never will.
+    """
 
     name: str
     path: Path
@@ -31,6 +35,7 @@ class RawFrame:
     frame_id: str
     size: int
     received_at: datetime
+    empty: tuple[SourcePosition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,9 @@ class Positions(Protocol):
     def holds(self, position: SourcePosition) -> bool:
         """Whether this position was part of a commit."""
 
+    def first_missing(self, partition: str, start: int) -> int:
+        """The first offset of a partition, from `start` on, that is not held."""
+
 
 class TableStore(Protocol):
     """Append-only tables with one atomic commit per call; every commit carries the source positions in it."""
@@ -163,6 +171,22 @@ class TableStore(Protocol):
         self, table: str, rows: Sequence[Mapping[str, Any]], positions: Sequence[SourcePosition] = ()
     ) -> int | None:
         """Commit rows and positions at once; returns the snapshot id, None where there was nothing to write."""
+
+    def append_new(
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, Any]],
+        positions: Sequence[SourcePosition],
+        unique: Sequence[str],
+    ) -> list[Mapping[str, Any]]:
+        """Commit those rows whose key (the columns `unique`) no other writer added since this store was opened.
+
+        Looking and committing are one: nobody can come in between. What was there before, or was added by this store,
+        is not looked at.
+
+        Returns:
+            The rows that were left out.
+        """
 
     def scan(
         self,

@@ -68,7 +68,7 @@ def split_partition(partition: str) -> tuple[str, int]:
 
 def find_first_missing(held: Positions, partition: str, first: int, end: int) -> int:
     """The first offset from `first` on that the lake does not hold; `end` where it holds them all."""
-    return next((n for n in range(first, end) if not held.holds(SourcePosition(partition, n))), end)
+    return min(held.first_missing(partition, first), end)
 
 
 def count_expired(held: Positions, partition: str, begin: int) -> int:

@@ -7,6 +7,7 @@ order keeps a partition at a single range, `0-5119`.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 
 from pipeline.ports import SourcePosition
@@ -24,7 +25,14 @@ class PositionSet:
 
     def holds(self, position: SourcePosition) -> bool:
         """Whether the position is in the set."""
-        return any(first <= position.offset <= last for first, last in self._ranges.get(position.partition, ()))
+        return self.first_missing(position.partition, position.offset) != position.offset
+
+    def first_missing(self, partition: str, start: int) -> int:
+        """The first offset of a partition, from `start` on, that is not in the set."""
+        ranges = self._ranges.get(partition, ())
+        # The last range that begins at or before it; ranges that touch are one.
+        at = bisect_right(ranges, start, key=lambda one: one[0]) - 1
+        return ranges[at][1] + 1 if at >= 0 and ranges[at][1] >= start else start
 
     def add(self, positions: Iterable[SourcePosition]) -> PositionSet:
         """A set with these positions as well."""

@@ -24,6 +24,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError
 from pipeline.ports import SourcePosition
+from pipeline.store.newcomers import REWRITE, Newcomers
 from pipeline.store.positions import PROPERTY, PositionSet
 from pipeline.store.schema import NAMESPACE, TABLES
 
@@ -69,6 +70,7 @@ class IcebergTables:
         self._namespace = namespace
         self._tables: dict[str, Table] = {}
         self._arrow: dict[str, pa.Schema] = {}
+        self._newcomers = Newcomers()
 
     def create_missing(self) -> None:
         """Create the namespace and every table that is not there."""
@@ -102,7 +104,24 @@ class IcebergTables:
         """
         if not rows and not positions:
             return None
-        return self._commit(table, _to_arrow(table, rows, self._arrow_schema(table)), positions)
+        self._commit(table, rows, positions, ())
+        return self.snapshot_id(table)
+
+    def append_new(
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, Any]],
+        positions: Sequence[SourcePosition],
+        unique: Sequence[str],
+    ) -> list[Mapping[str, Any]]:
+        """Commit the rows that no other writer added meanwhile; see `TableStore.append_new`.
+
+        Raises:
+            CommitConflictError: as `append`, like the others.
+            TransientError: see there.
+            StoreError: see there.
+        """
+        return self._commit(table, rows, positions, unique) if rows else []
 
     def scan(
         self,
@@ -135,7 +154,7 @@ class IcebergTables:
         if found:
             current = self._load(table)
             with name_conflicts(table):
-                current.delete(_any_of(where), snapshot_properties={PROPERTY: read_positions(current).to_property()})
+                current.delete(_any_of(where), snapshot_properties=_carry_on(current))
         return found
 
     def rewrite(self, table: str, where: Mapping[str, Sequence[Any]], data: pa.Table) -> None:
@@ -146,7 +165,7 @@ class IcebergTables:
             current.overwrite(
                 data.cast(self._arrow_schema(table)),
                 overwrite_filter=_any_of(where),
-                snapshot_properties={PROPERTY: read_positions(current).to_property()},
+                snapshot_properties=_carry_on(current),
             )
 
     def compare_schema(self) -> list[str]:
@@ -170,20 +189,38 @@ class IcebergTables:
         self._tables.clear()
         self._catalog.close()
 
-    def _commit(self, table: str, data: pa.Table, positions: Sequence[SourcePosition]) -> int | None:
+    def _commit(
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, Any]],
+        positions: Sequence[SourcePosition],
+        unique: Sequence[str],
+    ) -> list[Mapping[str, Any]]:
+        """Append, on the very metadata that was looked at; returns the rows left out."""
+        # Asked first: it refreshes the table, which must not happen between looking and committing.
+        schema = self._arrow_schema(table)
+        left_out: list[Mapping[str, Any]] = []
         for attempt in stamina.retry_context(on=CommitConflictError, attempts=_COMMIT_ATTEMPTS, timeout=60):
             with attempt:
                 current = self._load(table)
+                there = self._newcomers.find(table, current, unique) if unique else set()
+                fresh = [row for row in rows if not there or _key_of(row, unique) not in there]
+                left_out = [row for row in rows if there and _key_of(row, unique) in there]
+                if rows and not fresh:
+                    break
+                data = _to_arrow(table, fresh, schema)
                 held = read_positions(current).add(positions)
                 with name_conflicts(table):
                     current.append(data, snapshot_properties={PROPERTY: held.to_property()})
-        return self.snapshot_id(table)
+                self._newcomers.note_own(table, current)
+        return left_out
 
     def _load(self, table: str) -> Table:
         try:
             known = self._tables.get(table)
             if known is None:
                 known = self._tables[table] = self._catalog.load_table(f"{self._namespace}.{table}")
+                self._newcomers.begin(table, known)
                 return known
             return known.refresh()
         except NoSuchTableError as error:
@@ -232,6 +269,15 @@ def _any_of(where: Mapping[str, Sequence[Any]] | None) -> BooleanExpression:
         return AlwaysTrue()
     tests: list[BooleanExpression] = [In(term=column, literals=list(values)) for column, values in where.items()]
     return reduce(And, tests)
+
+
+def _key_of(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[object, ...]:
+    return tuple(row.get(column) for column in columns)
+
+
+def _carry_on(table: Table) -> dict[str, str]:
+    """Properties of a commit that brings no new rows."""
+    return {PROPERTY: read_positions(table).to_property(), REWRITE: "yes"}
 
 
 def read_positions(table: Table) -> PositionSet:

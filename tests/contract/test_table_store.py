@@ -155,6 +155,70 @@ def test_a_scan_takes_dates_thousands_of_values_and_hostile_text(tables):
     assert tables.scan("verdicts", where={"frame_id": [*many, "w"]}).column("verdict_id").to_pylist() == ["w"]
 
 
+UNIQUE = ("source_partition", "source_offset")
+
+
+def join(iceberg: IcebergTables) -> IcebergTables:
+    """Another writer's view of the same tables."""
+    joined = IcebergTables(iceberg._catalog, iceberg._namespace)
+    joined.create_missing()
+    # A process looks at a table before it writes to it.
+    joined.positions("deliveries")
+    return joined
+
+
+def test_new_rows_are_appended_with_their_positions(tables):
+    assert tables.append_new("deliveries", [delivery(0), delivery(1)], [place_of(0), place_of(1)], UNIQUE) == []
+    assert offsets(tables) == [0, 1]
+    assert tables.positions("deliveries").holds(place_of(1))
+    assert tables.append_new("deliveries", [], [place_of(2)], UNIQUE) == []
+
+
+def test_what_another_writer_added_meanwhile_is_left_out(iceberg):
+    other = join(iceberg)
+    iceberg.append_new("deliveries", [delivery(0), delivery(1)], [place_of(0), place_of(1)], UNIQUE)
+    left_out = other.append_new("deliveries", [delivery(n) for n in (1, 2)], [place_of(1), place_of(2)], UNIQUE)
+    assert [row["source_offset"] for row in left_out] == [1]
+    left_out = iceberg.append_new("deliveries", [delivery(n) for n in (2, 3)], [place_of(2), place_of(3)], UNIQUE)
+    assert [row["source_offset"] for row in left_out] == [2]
+    before = iceberg.snapshot_id("deliveries")
+    assert len(other.append_new("deliveries", [delivery(0), delivery(3)], [place_of(0)], UNIQUE)) == 2
+    assert iceberg.snapshot_id("deliveries") == before
+    assert offsets(iceberg) == [0, 1, 2, 3]
+    assert [n for n in range(6) if other.positions("deliveries").holds(place_of(n))] == [0, 1, 2, 3]
+
+
+def test_merged_files_bring_no_newcomers_and_lost_snapshots_hide_none(iceberg):
+    other = join(iceberg)
+    for n in range(4):
+        iceberg.append_new("deliveries", [delivery(n)], [place_of(n)], UNIQUE)
+    maintenance = IcebergMaintenance(iceberg)
+    maintenance.compact("deliveries")
+    maintenance.expire("deliveries", datetime(2100, 1, 1))
+    assert len(iceberg.raw("deliveries").metadata.snapshots) < 4
+    left_out = other.append_new("deliveries", [delivery(n) for n in (2, 9)], [place_of(9)], UNIQUE)
+    assert [row["source_offset"] for row in left_out] == [2]
+    assert offsets(iceberg) == [0, 1, 2, 3, 9]
+
+
+def test_a_writer_that_was_beaten_looks_again_before_it_commits(iceberg, monkeypatch):
+    other, beaten = join(iceberg), []
+    load = other._load
+
+    def load_late(table: str):
+        current = load(table)
+        if not beaten:
+            beaten.append(table)
+            iceberg.append_new("deliveries", [delivery(5)], [place_of(5)], UNIQUE)
+        return current
+
+    monkeypatch.setattr(other, "_load", load_late)
+    left_out = other.append_new("deliveries", [delivery(5), delivery(6)], [place_of(5), place_of(6)], UNIQUE)
+    assert beaten
+    assert [row["source_offset"] for row in left_out] == [5]
+    assert offsets(iceberg) == [5, 6]
+
+
 def test_an_old_snapshot_shows_the_table_as_it_was(tables):
     first = tables.append("deliveries", [delivery(0)])
     second = tables.append("deliveries", [delivery(1)])

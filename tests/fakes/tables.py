@@ -39,6 +39,17 @@ class MemoryTables:
         held, known = self._newest(table)
         return self._commit(table, pa.concat_tables([held, data]), known.add(positions))
 
+    def append_new(
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, Any]],
+        positions: Sequence[SourcePosition],
+        unique: Sequence[str],  # noqa: ARG002 - nobody else writes to this memory
+    ) -> list[Mapping[str, Any]]:
+        if rows:
+            self.append(table, rows, positions)
+        return []
+
     def scan(
         self,
         table: str,
