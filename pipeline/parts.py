@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,20 +16,28 @@ from pipeline.stack.layout import Layout, find_cache
 from pipeline.store.originals import LocalOriginals, TieredOriginals
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
 
     from pipeline.ports import VectorStore
     from pipeline.source.connection import KafkaConnection
+    from pipeline.source.kafka_log import KafkaLog
     from pipeline.store.sql_catalog import SqlCatalog
     from pipeline.store.sql_engine import SqlEngine
     from pipeline.store.sql_presto import PrestoSql
     from pipeline.store.tables_iceberg import IcebergTables
 
 
+_LARGEST_MESSAGE = 48 * 2**20
+"""What a topic takes that is made here; larger frames travel as claim checks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The stores in use: what was chosen for each, else what the profile says."""
+    """What is in use: what was chosen for each part, else what the profile says."""
 
+    frames: str
     tables: str
     vectors: str
     sql: str
@@ -46,6 +56,7 @@ def choose(settings: Settings) -> Choice:
     """
     chosen, full = settings.stores, settings.profile == "full"
     choice = Choice(
+        frames=chosen.frames or ("kafka" if full else "spool"),
         tables=chosen.tables or ("rest" if full else "sqlite"),
         vectors=chosen.vectors or ("server" if full else "lite"),
         sql=chosen.sql or ("presto" if full else "duckdb"),
@@ -77,10 +88,12 @@ def _open_rest_tables(settings: Settings) -> IcebergTables:
     from pipeline.store.catalog_rest import open_rest_catalog  # noqa: PLC0415
     from pipeline.store.tables_iceberg import IcebergTables  # noqa: PLC0415
 
-    layout = find_layout(settings)
+    layout, endpoint = find_layout(settings), settings.catalog.s3_endpoint
     catalog = open_rest_catalog(
         settings.catalog.uri or f"http://127.0.0.1:{layout.port('catalog')}",
         settings.catalog.warehouse or f"file://{layout.warehouse.absolute()}",
+        # Without a region pyiceberg asks Amazon for the bucket's, wherever the bucket is.
+        {"s3.endpoint": endpoint, "s3.region": settings.catalog.s3_region} if endpoint else {},
     )
     return IcebergTables(catalog, settings.stores.namespace)
 
@@ -113,9 +126,20 @@ def open_vectors(settings: Settings) -> VectorStore:
 
 
 def open_originals(settings: Settings) -> TieredOriginals:
-    """Hot copies under the home, old ones in the archive warehouse."""
-    archive = settings.archive.root or settings.home / "archive"
-    return TieredOriginals(LocalOriginals(settings.home / "originals"), LocalOriginals(archive))
+    """Hot copies under the home, old ones in the archive: a directory, or a bucket that nobody is asked of yet."""
+    chosen, hot = settings.archive, LocalOriginals(settings.home / "originals")
+    if chosen.s3_uri is None:
+        return TieredOriginals(hot, LocalOriginals(chosen.root or settings.home / "archive"))
+    from pipeline.store.originals_s3 import S3Connection, S3Originals  # noqa: PLC0415 - most homes have no bucket
+
+    connection = S3Connection(
+        uri=chosen.s3_uri,
+        endpoint=chosen.s3_endpoint,
+        region=chosen.s3_region,
+        access_key=chosen.s3_access_key,
+        secret_key=chosen.s3_secret_key,
+    )
+    return TieredOriginals(hot, S3Originals(connection, settings.home / "fetched", chosen.s3_cache_bytes))
 
 
 def open_sql(settings: Settings) -> tuple[SqlEngine, SqlCatalog]:
@@ -176,3 +200,50 @@ def find_kafka(settings: Settings) -> KafkaConnection:
         password=kafka.password,
         ca_file=kafka.ca_file,
     )
+
+
+def ensure_topic(connection: KafkaConnection, topic: str, partitions: int) -> None:
+    """Make a topic for frames where it is not there.
+
+    Raises:
+        UsageError: the name cannot be one, or we may not.
+        TransientError: the cluster does not answer.
+    """
+    from pipeline.source.topics import LIMIT, create_topic  # noqa: PLC0415 - as above
+
+    create_topic(connection, topic, partitions, {LIMIT: str(_LARGEST_MESSAGE)})
+
+
+@contextmanager
+def open_log(settings: Settings, topic: str) -> Iterator[KafkaLog | None]:
+    """A topic to be read beside its group; None where there is none of this name (any more).
+
+    Raises:
+        UsageError: credentials are refused.
+        TransientError: the cluster does not answer.
+    """
+    from pipeline.source.kafka_log import KafkaLog  # noqa: PLC0415 - as above
+    from pipeline.source.topics import NoTopicError  # noqa: PLC0415
+
+    try:
+        log = KafkaLog(find_kafka(settings), topic)
+    except NoTopicError:
+        yield None
+        return
+    with closing(log):
+        yield log
+
+
+def name_dead_letters(topic: str) -> str:
+    """The topic that the messages of another one go to where they gave no frame."""
+    return f"{topic}-dead"
+
+
+def find_claim_directory(settings: Settings) -> Path:
+    """Where files are kept that are sent as claim checks."""
+    return settings.kafka.claim_directory or settings.home / "claims"
+
+
+def find_claim_roots(settings: Settings) -> tuple[Path, ...]:
+    """Where claim checks may point to."""
+    return settings.kafka.claim_roots or (find_claim_directory(settings),)

@@ -111,6 +111,23 @@ class VectorCounts:
     doubled: frozenset[str] = field(default=frozenset())
 
 
+@dataclass(frozen=True, slots=True)
+class VectorCompaction:
+    """What became of one collection's segments.
+
+    Attributes:
+        collection: its name in the store.
+        state: `done`; `unfinished`: still at work when the time was up; `automatic`: the store does it by itself.
+        segments_before: how many there were, None where the store does not say.
+        segments_after: the same afterwards.
+    """
+
+    collection: str
+    state: str
+    segments_before: int | None = None
+    segments_after: int | None = None
+
+
 class ReferenceVectors(Protocol):
     """An exact L2 search among references under a metadata prefilter."""
 
@@ -124,6 +141,9 @@ class ReferenceVectors(Protocol):
 
     def fetch(self, spec: VectorSpec, frame_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Stored vectors of these frames; unknown ids are absent from the answer."""
+
+    def refresh(self) -> None:
+        """Forget what was read of the references: another process may have changed them."""
 
 
 class VectorStore(ReferenceVectors, Protocol):
@@ -149,6 +169,9 @@ class VectorStore(ReferenceVectors, Protocol):
 
     def flush(self) -> None:
         """Make what was written fast to search and safe to close."""
+
+    def compact(self, seconds: float) -> list[VectorCompaction]:
+        """Merge small segments and drop deleted vectors, one answer a collection; waits at most so many seconds."""
 
     def close(self) -> None:
         """Release the store."""
@@ -217,11 +240,39 @@ class OriginalStore(Protocol):
     def put(self, source: Path) -> tuple[str, int, Path]:
         """Take a copy; returns sha256 (hex), size in bytes and where the copy can be read."""
 
+    def keep(self, frame_id: str, content: bytes) -> Path:
+        """Take bytes whose sha256 (hex) is known; returns where they can be read."""
+
     def locate(self, frame_id: str) -> Path | None:
         """Where the bytes of this frame can be read, None if they are not kept."""
 
     def ids(self) -> Iterator[str]:
         """Every content hash kept."""
+
+
+class OriginalTier(Protocol):
+    """One of the places originals are kept in: this machine, or an object store that is asked over a network."""
+
+    def locate(self, frame_id: str) -> Path | None:
+        """Where the bytes can be read, fetched if need be; None if they are not here."""
+
+    def find_nearby(self, frame_id: str) -> Path | None:
+        """Where the bytes can be read for good without asking anyone; None if they are not here or far away."""
+
+    def is_intact(self, frame_id: str) -> bool:
+        """Whether a copy is here and hashes to its name."""
+
+    def adopt(self, frame_id: str, source: Path) -> None:
+        """Take a durable copy and prove it; StoreError where it does not hash to its name."""
+
+    def remove(self, frame_id: str) -> None:
+        """Delete one copy."""
+
+    def ids(self) -> Iterator[str]:
+        """Every content hash kept here, without reading any content."""
+
+    def sweep(self) -> int:
+        """Remove half-written copies; returns how many."""
 
 
 class FrameSource(Protocol):
@@ -238,6 +289,16 @@ class FrameSource(Protocol):
 
     def acknowledge(self, positions: Sequence[SourcePosition]) -> None:
         """Tell the source how far we are: a hint, the lake holds the truth."""
+
+
+class MessageLog(Protocol):
+    """A topic read by nobody's leave: what `verify` compares with."""
+
+    def count(self) -> int:
+        """Places in it that may hold a message."""
+
+    def find_missing(self, held: Positions) -> Iterator[SourcePosition]:
+        """Messages whose positions are not held."""
 
 
 class Spool(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 # Milvus holds no longer vectors.
 _LONGEST_VECTOR = 32_768
@@ -95,18 +95,64 @@ class ArchiveSettings(Section):
     """Where originals go when they grow old."""
 
     root: Annotated[Path | None, Field(description="Archive warehouse; default HOME/archive")] = None
+    s3_uri: Annotated[
+        str | None,
+        Field(
+            pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_=-][A-Za-z0-9_=.-]*)*/?$",
+            description="s3://bucket/prefix: the archive, instead of a directory",
+        ),
+    ] = None
+    s3_endpoint: Annotated[
+        str | None,
+        Field(pattern=r"^https?://[^/?#@\s]+/?$", description="Address of the S3 service; default: Amazon's"),
+    ] = None
+    s3_region: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9-]+$", description="Its region; default: as the AWS environment says")
+    ] = None
+    s3_access_key: Annotated[
+        str | None, Field(pattern=r"^\S+$", description="Default: as the AWS environment says")
+    ] = None
+    s3_secret_key: Annotated[SecretStr | None, Field(description="With the access key")] = None
+    s3_cache_bytes: Annotated[
+        int, Field(gt=0, description="Archived originals kept in HOME/fetched once they were read, bytes")
+    ] = 4 * 2**30
     after_days: Annotated[float, Field(ge=0, le=_MOST_DAYS, description="Move originals older than this")] = 30.0
+
+    @model_validator(mode="after")
+    def _name_one_place(self) -> Self:
+        if self.s3_uri is not None and self.root is not None:
+            raise ValueError("root and s3_uri are both set; take one of them away")
+        if (self.s3_access_key is None) != (self.s3_secret_key is None):
+            raise ValueError("s3_access_key and s3_secret_key go together; set both or neither")
+        return self
+
+
+class MaintainSettings(Section):
+    """When tables and vectors are tidied, and what of them is kept."""
+
     keep_snapshots_days: Annotated[
-        float, Field(ge=0, le=_MOST_DAYS, description="Expire table snapshots older than this")
+        float,
+        Field(ge=0, le=_MOST_DAYS, description="Time travel reaches back so far, at least `orphan_age_hours`"),
     ] = 7.0
     orphan_age_hours: Annotated[
-        float, Field(ge=1, le=24 * _MOST_DAYS, description="Never delete unreferenced files younger")
+        float,
+        Field(ge=1, le=24 * _MOST_DAYS, description="Unreferenced files younger than this may be a commit in progress"),
     ] = 24.0
+    small_file_mb: Annotated[int, Field(ge=1, le=1024, description="Data files below this are small, MiB")] = 32
+    small_files: Annotated[
+        int, Field(ge=1, le=100_000, description="A partition with more small files than this has them merged")
+    ] = 8
+    vector_seconds: Annotated[
+        float, Field(ge=0, le=86_400, description="Longest wait for a Milvus server to compact")
+    ] = 300.0
 
 
 class StoreSettings(Section):
     """Which services hold what; where nothing is said the profile decides."""
 
+    frames: Annotated[
+        Literal["spool", "kafka"] | None, Field(description="Where frames come from; embedded: spool, full: kafka")
+    ] = None
     tables: Annotated[
         Literal["sqlite", "rest"] | None, Field(description="Catalogue of the tables; embedded: sqlite, full: rest")
     ] = None
@@ -132,6 +178,17 @@ class CatalogSettings(Section):
     warehouse: Annotated[str | None, Field(description="Name or place of the warehouse, as the catalogue knows it")] = (
         None
     )
+    s3_endpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://[^/?#\s]+/?$",
+            description="Address of the S3 service of the warehouse, where the catalogue does not say it; "
+            "keys: the catalogue's, or as the AWS environment says",
+        ),
+    ] = None
+    s3_region: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9-]+$", description="Its region, with an address of the service")
+    ] = "us-east-1"
 
 
 class PrestoSettings(Section):
@@ -171,11 +228,14 @@ class KafkaSettings(Section):
     password: Annotated[SecretStr | None, Field(description="With SASL")] = None
     ca_file: Annotated[Path | None, Field(description="Certificates to trust instead of the system's, PEM")] = None
     topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,240}$", description="The topic of frames")] = "frames"
+    partitions: Annotated[
+        int, Field(ge=1, le=10_000, description="Of a topic that is made because it is not there")
+    ] = 4
     group: Annotated[str, Field(pattern=r"^\S+$", description="Readers of one group share the topic's partitions")] = (
         "oddframe"
     )
     claim_roots: Annotated[
-        tuple[Path, ...], Field(description="Directories that claim checks may point into; none: refused")
+        tuple[Path, ...], Field(description="Directories that claim checks may point into; none: claim_directory alone")
     ] = ()
     claim_directory: Annotated[
         Path | None, Field(description="Where `produce` keeps claimed files; default HOME/claims")
@@ -187,11 +247,6 @@ class KafkaSettings(Section):
     session_seconds: Annotated[float, Field(ge=6, le=300, description="A killed reader is missed after this long")] = (
         30.0
     )
-
-    @property
-    def dead_letters(self) -> str:
-        """The topic of messages that gave no frame."""
-        return f"{self.topic}-dead"
 
 
 class StackSettings(Section):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +17,7 @@ from pipeline.errors import LockedError, StoreError, TransientError, UsageError
 from pipeline.frame.types import DecodeLimits, SkyRules
 from pipeline.judge.eligibility import load_rules
 from pipeline.judge.prefilter import SearchRules
-from pipeline.parts import choose, open_originals, open_sql, open_tables, open_vectors
+from pipeline.parts import choose, open_log, open_originals, open_sql, open_tables, open_vectors
 from pipeline.ports import FrameSource, VectorStore
 from pipeline.run.lake import JudgeRules, Lake
 from pipeline.run.memory import keep_buffers, keep_modules
@@ -24,7 +26,9 @@ from pipeline.settings import Settings
 from pipeline.source.spool import SpoolSource
 
 if TYPE_CHECKING:
-    from pipeline.run.archive import Progress, Step
+    from pipeline.run.archive import ArchivedOriginals, Progress
+    from pipeline.run.maintain import MaintainStep
+    from pipeline.store.maintenance_iceberg import IcebergMaintenance
     from pipeline.store.tables_iceberg import IcebergTables
 
 
@@ -45,7 +49,7 @@ def open_lake(settings: Settings) -> Iterator[Lake]:
     ):
         keep_buffers()
         keep_modules()
-        yield _build_lake(settings, tables, vectors, source)
+        yield build_lake(settings, tables, vectors, source)
 
 
 @contextmanager
@@ -55,15 +59,17 @@ def read_lake(settings: Settings) -> Iterator[Lake]:
     Vectors and journal, which one process at a time may open, are not there.
     """
     with closing(open_tables(settings)) as tables:
-        yield _build_lake(settings, tables, cast("VectorStore", None), cast("FrameSource", None))
+        yield build_lake(settings, tables, cast("VectorStore", None), cast("FrameSource", None))
 
 
-def _build_lake(settings: Settings, tables: IcebergTables, vectors: VectorStore, source: FrameSource) -> Lake:
+def build_lake(settings: Settings, tables: IcebergTables, vectors: VectorStore, source: FrameSource) -> Lake:
+    """Stores that are open, and what the settings say of how to work with them."""
     return Lake(
         tables=tables,
         vectors=vectors,
         originals=open_originals(settings),
         source=source,
+        open_log=partial(open_log, settings),
         embeddings=known_embeddings(settings.embed.pixels_shape),
         plan=build_plan(settings),
         rules=build_rules(settings),
@@ -117,32 +123,56 @@ def lock_home(home: Path) -> Iterator[None]:
         lock.release()
 
 
-def archive_home(settings: Settings, *, dry_run: bool = False, on_progress: Progress | None = None) -> list[Step]:
-    """Move old originals to the archive and tidy the tables of a home, alone with it.
+def archive_home(
+    settings: Settings, *, dry_run: bool = False, on_progress: Progress | None = None
+) -> ArchivedOriginals:
+    """Move old originals of a home to the archive, alone with it.
 
     Raises:
         LockedError: another process has the home open for writing.
+        TransientError: a store or disk did not answer.
+    """
+    from pipeline.run.archive import archive_originals  # noqa: PLC0415 - as for the tables
+
+    before = now_utc() - timedelta(days=settings.archive.after_days)
+    with lock_home(settings.home), closing(open_tables(settings)) as tables:
+        return archive_originals(tables, open_originals(settings), before, dry_run=dry_run, on_progress=on_progress)
+
+
+def maintain_home(
+    settings: Settings, *, dry_run: bool = False, on_progress: Progress | None = None
+) -> Iterator[MaintainStep]:
+    """Tidy tables and vectors: beside other processes where the stores are shared, alone with the home where not.
+
+    Raises:
+        LockedError: another process has the embedded stores of the home open.
         StoreError: a table does not hold what its metadata says.
         TransientError: a store or disk did not answer.
     """
-    from pipeline.run.archive import ArchivePlan, run_archive  # noqa: PLC0415 - as for the tables
-    from pipeline.store.maintenance_iceberg import IcebergMaintenance  # noqa: PLC0415
+    from pipeline.run.maintain import MaintainPlan, run_maintain  # noqa: PLC0415 - as for the tables
 
-    archive = settings.archive
-    with lock_home(settings.home):
-        tables = open_tables(settings)
-        try:
-            return run_archive(
-                tables,
-                open_originals(settings),
-                IcebergMaintenance(tables),
-                ArchivePlan(archive.after_days, archive.keep_snapshots_days, archive.orphan_age_hours),
-                now=now_utc(),
-                dry_run=dry_run,
-                on_progress=on_progress,
-            )
-        finally:
-            tables.close()
+    chosen = settings.maintain
+    plan = MaintainPlan(
+        small_bytes=chosen.small_file_mb * 2**20,
+        most_small=chosen.small_files,
+        snapshots_days=chosen.keep_snapshots_days,
+        orphan_hours=chosen.orphan_age_hours,
+        vector_seconds=chosen.vector_seconds,
+    )
+    with open_maintenance(settings) as tables:
+        yield from run_maintain(
+            tables, lambda: open_vectors(settings), plan, now=now_utc(), dry_run=dry_run, on_progress=on_progress
+        )
+
+
+@contextmanager
+def open_maintenance(settings: Settings) -> Iterator[IcebergMaintenance]:
+    """The housekeeping of the tables, as `maintain_home` has it."""
+    from pipeline.store.maintenance_iceberg import IcebergMaintenance  # noqa: PLC0415 - as for the tables
+
+    alone = nullcontext() if choose(settings).is_shared else lock_home(settings.home)
+    with alone, closing(open_tables(settings)) as tables:
+        yield IcebergMaintenance(tables)
 
 
 def build_plan(settings: Settings) -> PreparePlan:

@@ -1,7 +1,8 @@
-"""`simulate` a night and `produce` it into a spool, as a telescope would."""
+"""`simulate` a night and `produce` it into a spool or a topic, as a telescope would."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,9 @@ from pipeline.cli.app import COMMON, Common
 from pipeline.cli.output import print_json, remark, show_progress
 from pipeline.cli.ranges import FromOne, FromZero, Seconds, Side
 from pipeline.errors import UsageError
+from pipeline.parts import choose
 from pipeline.run.land import expand_paths
+from pipeline.settings import Settings, load_settings
 
 
 def simulate(
@@ -57,8 +60,15 @@ def simulate(
     return 0
 
 
-def produce(*paths: str, spool: Path, cadence: Seconds = 1.0, burst: FromOne = 1, common: Common = COMMON) -> int:
-    """Feed frames into a spool directory at a cadence, whole files only: the telescope emulator.
+def produce(
+    *paths: str,
+    spool: Path | None = None,
+    topic: str | None = None,
+    cadence: Seconds = 1.0,
+    burst: FromOne = 1,
+    common: Common = COMMON,
+) -> int:
+    """Feed frames into a spool directory or a Kafka topic at a cadence, whole files only: the telescope emulator.
 
     Parameters
     ----------
@@ -66,26 +76,51 @@ def produce(*paths: str, spool: Path, cadence: Seconds = 1.0, burst: FromOne = 1
         Files, directories or patterns, delivered in this order.
     spool
         Directory to feed; created if it is not there.
+    topic
+        Topic to feed; created if it is not there. Files over `kafka.claim_above` go as claim checks.
     cadence
         Seconds between deliveries.
     burst
         Frames of each delivery.
     """
-    import time  # noqa: PLC0415
-
-    from pipeline.simulate import feed  # noqa: PLC0415 - the simulator loads slowly
-
+    settings = load_settings(common.home)
+    if spool is None and topic is None and choose(settings).frames == "kafka":
+        topic = settings.kafka.topic
+    if (spool is None) == (topic is None):
+        raise UsageError("name a spool directory with --spool, or a topic with --topic")
     if not paths:
         raise UsageError("nothing to deliver; name files, a directory or a pattern")
     files = expand_paths(paths)
     with show_progress("produce", len(files)) as advance:
 
-        def tell(path: Path, copied: bool) -> None:
+        def tell(path: Path, delivered: bool = True) -> None:
             advance(path.name)
             if common.json:
-                print_json({"name": path.name, "delivered": copied})
+                print_json({"name": path.name, "delivered": delivered})
 
-        delivered = feed(files, spool, cadence, time.sleep, tell, burst=burst)
+        if spool is not None:
+            sent = _feed_spool(files, spool, cadence, burst, tell)
+        else:
+            sent = _feed_topic(settings, files, str(topic), (cadence, burst), tell)
     if not common.json:
-        remark(f"{delivered} of {len(files)} frames delivered to {spool}")
+        remark(f"{sent} of {len(files)} frames delivered to {spool or f'topic {topic}'}")
     return 0
+
+
+def _feed_spool(files: list[Path], spool: Path, cadence: float, burst: int, tell: Callable[[Path, bool], None]) -> int:
+    import time  # noqa: PLC0415
+
+    from pipeline.simulate import feed  # noqa: PLC0415 - the simulator loads slowly
+
+    return feed(files, spool, cadence, time.sleep, tell, burst=burst)
+
+
+def _feed_topic(
+    settings: Settings, files: list[Path], topic: str, pace: tuple[float, int], tell: Callable[[Path], None]
+) -> int:
+    from pipeline.source.producer import feed_topic  # noqa: PLC0415 - the client loads slowly
+    from pipeline.streams import open_producer  # noqa: PLC0415
+
+    cadence, burst = pace
+    with open_producer(settings, topic) as producer:
+        return feed_topic(files, producer, cadence, on_file=tell, burst=burst)

@@ -1,44 +1,21 @@
-"""Scheduled housekeeping: old originals to the archive, then the tables: merge, forget, sweep. In that order."""
+"""Scheduled housekeeping of originals: old ones to the archive, each proved before its first copy goes."""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.errors import StoreError
-from pipeline.ports import TableStore
-from pipeline.store.tidied import Compaction, Expiry, Sweep
+from pipeline.ports import OriginalTier, TableStore
 
 _NAMED = 20
 
 Progress = Callable[[str, int, int], None]
-
-
-class OriginalTier(Protocol):
-    """One of the two places originals are kept in."""
-
-    def locate(self, frame_id: str) -> Path | None:
-        """Where the bytes can be read, None if they are not here."""
-
-    def is_intact(self, frame_id: str) -> bool:
-        """Whether a copy is here and hashes to its name."""
-
-    def adopt(self, frame_id: str, source: Path) -> Path:
-        """Take a durable copy and prove it; StoreError where it does not hash to its name."""
-
-    def remove(self, frame_id: str) -> None:
-        """Delete one copy."""
-
-    def ids(self) -> Iterator[str]:
-        """Every content hash kept here."""
-
-    def sweep(self) -> int:
-        """Remove half-written copies."""
 
 
 class TieredOriginalStore(Protocol):
@@ -51,22 +28,6 @@ class TieredOriginalStore(Protocol):
     @property
     def archive(self) -> OriginalTier:
         """Where old ones go."""
-
-
-class TableMaintenance(Protocol):
-    """Housekeeping of the tables, one table a call; see `IcebergMaintenance`."""
-
-    def names(self) -> tuple[str, ...]:
-        """Every table."""
-
-    def compact(self, table: str, *, dry_run: bool = False) -> Compaction:
-        """Merge small files."""
-
-    def expire(self, table: str, older_than: datetime, *, dry_run: bool = False) -> Expiry:
-        """Forget snapshots made before a moment."""
-
-    def remove_orphans(self, table: str, older_than: datetime, *, dry_run: bool = False) -> Sweep:
-        """Remove files that no snapshot names and that are older than a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,68 +78,6 @@ class ChecksumCheck:
             "problems": len(self.problems),
             "examples": list(self.problems[:_NAMED]),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivePlan:
-    """What counts as old, in days and hours before now."""
-
-    originals_days: float
-    snapshots_days: float
-    orphan_hours: float
-
-
-Step = ArchivedOriginals | Compaction | Expiry | Sweep
-
-
-def run_archive(
-    tables: TableStore,
-    originals: TieredOriginalStore,
-    maintenance: TableMaintenance,
-    plan: ArchivePlan,
-    *,
-    now: datetime,
-    dry_run: bool = False,
-    on_progress: Progress | None = None,
-) -> list[Step]:
-    """Archive originals, merge small files, forget old snapshots, remove orphans: all tables through one step each.
-
-    May be stopped at any moment and run again. A dry run looks at the tables as they are: what expiry would set free
-    is not among the orphans it lists.
-
-    Args:
-        tables: which frames there are.
-        originals: their bytes.
-        maintenance: of the same tables.
-        plan: what counts as old.
-        now: naive UTC.
-        dry_run: change nothing.
-        on_progress: told (step, done, total).
-
-    Raises:
-        StoreError: a table does not hold what its metadata says; the steps before it are done.
-        TransientError: a store or disk did not answer; the steps before it are done.
-    """
-    tell = on_progress or _say_nothing
-    before_snapshots = now - timedelta(days=plan.snapshots_days)
-    before_orphans = now - timedelta(hours=plan.orphan_hours)
-    steps: list[Step] = [
-        archive_originals(
-            tables, originals, now - timedelta(days=plan.originals_days), dry_run=dry_run, on_progress=tell
-        )
-    ]
-    chores: tuple[tuple[str, Callable[[str], Step]], ...] = (
-        ("compact", lambda name: maintenance.compact(name, dry_run=dry_run)),
-        ("expire", lambda name: maintenance.expire(name, before_snapshots, dry_run=dry_run)),
-        ("orphans", lambda name: maintenance.remove_orphans(name, before_orphans, dry_run=dry_run)),
-    )
-    names = maintenance.names()
-    for chore, work in chores:
-        for done, name in enumerate(names):
-            tell(chore, done, len(names))
-            steps.append(work(name))
-        tell(chore, len(names), len(names))
-    return steps
 
 
 def archive_originals(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.embed.types import Embedding
@@ -10,6 +10,7 @@ from pipeline.judge.locate import locate_differences
 from pipeline.judge.types import Detection, Status
 from pipeline.ports import SourcePosition, VectorEntity
 from pipeline.run.batch import Batch, IngestRequest, Item, Standing
+from pipeline.run.deliver import deliver
 from pipeline.run.detect import Judge, Judged
 from pipeline.run.lake import KillSwitch, Lake, spec_of
 from pipeline.run.overruled import name_anew
@@ -17,7 +18,6 @@ from pipeline.run.prepared import Prepared, Unreadable
 from pipeline.run.references import ReferenceSet, load_references
 from pipeline.run.report import Report, reference_report, report_of
 from pipeline.run.rows import (
-    delivery_row,
     detection_rows,
     entity_of,
     frame_row,
@@ -39,6 +39,8 @@ class Committer:
         self._judge = judge
         self._switch = switch
         self.in_flight: set[str] = set()
+        # Contents that another process entered while we were at them.
+        self._beaten: set[str] = set()
 
     def commit_frames(self, batch: Batch, embeddings: Sequence[Embedding], references: ReferenceSet) -> None:
         """Index, judge and commit; afterwards `batch.reports` answers for every frame that was worked on."""
@@ -66,7 +68,10 @@ class Committer:
         doubtful = _known_ids(batch)
         name_anew(self._lake.tables, verdicts, found, doubtful)
         self._append_missing("detections", found, batch, "verdict_id", doubtful)
-        self._append_missing("verdicts", verdicts, batch, "verdict_id", doubtful)
+        # One word on a frame is enough, unless another one is asked for.
+        unique = ("verdict_id",) if self._request.judge_again else ("frame_id", "embedding")
+        unsaid = self._append_missing("verdicts", verdicts, batch, "verdict_id", doubtful, unique=unique)
+        self._drop_detections([row["verdict_id"] for row in unsaid])
         self._deliver(batch)
 
     def commit_references(self, batch: Batch, embedding: Embedding, references: ReferenceSet) -> ReferenceSet:
@@ -135,7 +140,8 @@ class Committer:
             for item in readable
             if item.raw is not None and isinstance(item.result, Prepared)
         ]
-        self._append_missing("frames", rows, batch, "frame_id", _known_ids(batch))
+        dropped = self._append_missing("frames", rows, batch, "frame_id", _known_ids(batch))
+        self._beaten.update(row["frame_id"] for row in dropped)
 
     def _append_quarantine(self, batch: Batch) -> None:
         now = self._lake.clock()
@@ -153,7 +159,8 @@ class Committer:
             elif isinstance(result, Prepared) and frame_id in open_now:
                 reason = "decoded on a further attempt"
                 rows.append(quarantine_row(item.raw, open_now[frame_id], reason, event="redriven", at=now))
-        self._append("quarantine", rows, batch)
+        # The same content may come into quarantine twice, the same message may not.
+        self._append("quarantine", rows, batch, ("frame_id", "event", "source_partition", "source_offset"))
 
     def _open_quarantine(self, frame_ids: Sequence[str]) -> dict[str, str]:
         """Frame id to the code it is in quarantine for."""
@@ -196,53 +203,51 @@ class Committer:
         self._switch.reach("commit reference_members")
         lake.tables.append("reference_members", rows)
 
-    def _append_missing(self, table: str, rows: Sequence[Row], batch: Batch, key: str, doubtful: Sequence[str]) -> None:
-        """Append the rows the table lacks; only contents an earlier process may have written are looked up."""
+    def _append_missing(
+        self,
+        table: str,
+        rows: Sequence[Row],
+        batch: Batch,
+        key: str,
+        doubtful: Sequence[str],
+        *,
+        unique: Sequence[str] = (),
+    ) -> list[Row]:
+        """Append the rows the table lacks; only contents an earlier process may have written are looked up.
+
+        Returns:
+            Rows that were left out because another process wrote theirs while we were at it.
+        """
         if doubtful and rows:
             stored = self._lake.tables.scan(table, [key], where={"frame_id": sorted(set(doubtful))})
             present = set(stored.column(key).to_pylist())
             rows = [row for row in rows if row[key] not in present]
-        self._append(table, rows, batch)
+        return self._append(table, rows, batch, unique or (key,))
 
-    def _append(self, table: str, rows: Sequence[Row], batch: Batch) -> None:
-        if rows:
-            self._switch.reach(f"commit {table}")
-            self._lake.tables.append(table, rows, _positions(batch))
+    def _append(self, table: str, rows: Sequence[Row], batch: Batch, unique: Sequence[str]) -> list[Row]:
+        if not rows:
+            return []
+        self._switch.reach(f"commit {table}")
+        return [dict(row) for row in self._lake.tables.append_new(table, rows, _positions(batch), unique)]
+
+    def _drop_detections(self, verdict_ids: Sequence[str]) -> None:
+        """Take back what was found under verdicts that were not needed."""
+        if not verdict_ids:
+            return
+        stored = self._lake.tables.scan("verdicts", ["verdict_id"], where={"verdict_id": verdict_ids})
+        strays = sorted(set(verdict_ids) - set(stored.column("verdict_id").to_pylist()))
+        if strays:
+            self._lake.tables.delete("detections", {"verdict_id": strays})
 
     def _deliver(self, batch: Batch) -> None:
-        held = self._lake.tables.positions("deliveries")
-        # The same file twice in one batch is one message.
-        fresh = {
-            item.raw.position: item
-            for item in reversed(batch.landed())
-            if item.raw is not None and not held.holds(item.raw.position)
-        }
-        first = self._first_positions([i for i in fresh.values() if i.standing is not Standing.FRESH])
-        purpose = str(self._request.purpose)
-        rows = [
-            delivery_row(item.raw, _outcome(item, first), purpose)
-            for _, item in sorted(fresh.items())
-            if item.raw is not None
-        ]
-        self._switch.reach("commit deliveries")
-        if rows:
-            self._lake.tables.append("deliveries", rows, list(fresh))
-        self._switch.reach("acknowledge")
-        self._lake.source.acknowledge(list(fresh))
-        self.in_flight.difference_update(item.landed.frame_id for item in batch.working())
+        deliver(self._lake, batch, self._request.purpose, self._beaten, self._switch)
+        self.forget(batch.working())
 
-    def _first_positions(self, items: Sequence[Item]) -> dict[str, tuple[SourcePosition, str]]:
-        """Where known contents came from first, and as what: how a resumed delivery finds its outcome."""
-        ids = sorted({item.landed.frame_id for item in items})
-        if not ids:
-            return {}
-        first: dict[str, tuple[SourcePosition, str]] = {}
-        for table, outcome in (("quarantine", "quarantined"), ("frames", "new")):
-            columns = ["frame_id", "source_partition", "source_offset"]
-            for row in self._lake.tables.scan(table, columns, where={"frame_id": ids}).to_pylist():
-                position = SourcePosition(row["source_partition"], row["source_offset"])
-                first[row["frame_id"]] = (position, outcome)
-        return first
+    def forget(self, items: Sequence[Item]) -> None:
+        """They are committed, or another process's affair."""
+        done = {item.landed.frame_id for item in items}
+        self.in_flight -= done
+        self._beaten -= done
 
     def _locate(self, judged: Judged) -> list[tuple[Detection, float | None, float | None]]:
         if judged.judgement.status is not Status.ANOMALY:
@@ -277,12 +282,3 @@ def _known_ids(batch: Batch) -> list[str]:
 
 def _positions(batch: Batch) -> list[SourcePosition]:
     return sorted({item.raw.position for item in batch.landed() if item.raw is not None})
-
-
-def _outcome(item: Item, first: Mapping[str, tuple[SourcePosition, str]]) -> str:
-    if isinstance(item.result, Unreadable):
-        return "quarantined"
-    if item.standing is Standing.FRESH:
-        return "new"
-    position, outcome = first.get(item.landed.frame_id, (None, ""))
-    return outcome if item.raw is not None and position == item.raw.position else "duplicate"

@@ -60,6 +60,7 @@ class Judge:
     def forget(self) -> None:
         """The reference set changed: calibrate anew."""
         self._cells.clear()
+        self._vectors.refresh()
 
     def judge_batch(self, frames: Sequence[tuple[str, Prepared]], embeddings: Sequence[Embedding]) -> list[Judged]:
         """Judge each frame under the first embedding whose references suffice, else under the first of all.
@@ -120,13 +121,15 @@ class Judge:
         return self._nearest_others(spec, prefilter, self._vectors.fetch(spec, ids))
 
     def _calibrate(self, spec: VectorSpec, prefilter: Prefilter) -> Cell:
-        ids = self._vectors.members(spec, prefilter, _MOST_MEMBERS)
-        if self._keep is not None:
-            ids = self._keep(spec, ids)
+        ids = self._choose(spec, self._vectors.members(spec, prefilter, _MOST_MEMBERS))
         if len(ids) < self._rules.min_references:
             return Cell(frozenset(ids), {})
         vectors = self._vectors.fetch(spec, pick_sample(ids, _CALIBRATION_SAMPLE))
         return Cell(frozenset(ids), self._nearest_others(spec, prefilter, vectors), vectors)
+
+    def _choose(self, spec: VectorSpec, ids: list[str]) -> list[str]:
+        """Those that are references."""
+        return ids if self._keep is None else self._keep(spec, ids)
 
     def _nearest_others(
         self, spec: VectorSpec, prefilter: Prefilter, vectors: dict[str, NDArray[np.float32]]
@@ -139,7 +142,7 @@ class Judge:
         self._fetch_missing(spec, vectors, {c.frame_id for candidates in found for c in candidates})
         nearest: dict[str, tuple[Neighbour, ...]] = {}
         for frame_id, candidates in zip(ids, found, strict=True):
-            order = [c.frame_id for c in candidates if c.frame_id != frame_id]
+            order = self._choose(spec, [c.frame_id for c in candidates if c.frame_id != frame_id])
             if ranked := rank_neighbours(vectors[frame_id], vectors, order, _NEAREST_OTHERS):
                 nearest[frame_id] = ranked
         return nearest
@@ -158,7 +161,8 @@ class Judge:
         self._fetch_missing(spec, vectors, {c.frame_id for candidates in found for c in candidates})
         answers: list[Judged] = []
         for (frame, cell), query, candidates in zip(asked, queries, found, strict=True):
-            ranked = rank_neighbours(query, vectors, [c.frame_id for c in candidates], 1 + rules.neighbours)
+            order = self._choose(spec, [c.frame_id for c in candidates])
+            ranked = rank_neighbours(query, vectors, order, 1 + rules.neighbours)
             others = [neighbour for neighbour in ranked if neighbour.frame_id != cell.left_out]
             judgement = judge_frame(
                 ranked[: rules.neighbours],

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.embed.types import Embedding
-from pipeline.ports import RawFrame, VectorSpec
+from pipeline.ports import RawFrame, SourcePosition, VectorSpec
 from pipeline.run.batch import Batch, IngestRequest, Item, Purpose, Standing
 from pipeline.run.commit import Committer
 from pipeline.run.detect import Judge
@@ -28,10 +28,11 @@ from pipeline.run.workers import WorkerPool
 from pipeline.source.spool import show_path
 
 _LEAST_FIRST = 64
+_BEFORE_DELIVERIES = ("frames", "quarantine", "detections", "verdicts")
 
 
 class Ingestor:
-    """Brings files into the lake; one at a time per lake. Use as a context manager: it owns worker processes."""
+    """Brings frames into the lake. Use as a context manager: it owns worker processes."""
 
     def __init__(self, lake: Lake, request: IngestRequest, switch: KillSwitch | None = None) -> None:
         self._lake = lake
@@ -44,6 +45,7 @@ class Ingestor:
         self._committer = Committer(lake, request, self._judge, self._switch)
         held = lake.tables.positions("deliveries")
         self._pending = {_key(raw): raw for raw in lake.source.pending(held)}
+        self._begun = [lake.tables.positions(table) for table in _BEFORE_DELIVERIES]
         self._pool = WorkerPool(replace(lake.plan, embeddings=self._embeddings), lake.workers)
 
     def __enter__(self) -> Self:
@@ -77,6 +79,27 @@ class Ingestor:
                 continue
             items.append(Item(Landed(path, row["frame_id"], row["bytes"], place), Standing.AGAIN, resumed=True))
         yield from self._overlap(self._send(Batch(group)) for group in split_batches(items, self._lake.batch))
+
+    def begin(self, landed: Sequence[Landed]) -> Batch:
+        """Send frames that came as messages, with their numbers, to the workers; `finish` the batches in this order."""
+        return self._send(Batch(list(self._sort_out(landed))))
+
+    def finish(self, batch: Batch, keep: Callable[[Sequence[SourcePosition]], set[SourcePosition]]) -> Iterator[Report]:
+        """Wait for the workers, index, judge, commit and answer.
+
+        Args:
+            batch: as `begin` gave it.
+            keep: says which of these messages may be committed by us, asked at the last moment.
+        """
+        self._wait(batch)
+        allowed = keep([item.raw.position for item in batch.landed() if item.raw is not None])
+        given_up = [i for i in batch.landed() if i.raw is not None and i.raw.position not in allowed]
+        self._committer.forget(given_up)
+        # Another process will bring them in: here they are as if they had not come.
+        self._known.difference_update(i.landed.frame_id for i in given_up if i.standing is Standing.FRESH)
+        batch.items = [item for item in batch.items if item not in given_up]
+        if batch.items:
+            yield from self._finish(batch)
 
     def _overlap(self, batches: Iterable[Batch]) -> Iterator[Report]:
         """Finish each batch once the one after it has been sent to the workers."""
@@ -127,8 +150,10 @@ class Ingestor:
 
     def _keep_members(self, spec: VectorSpec, frame_ids: Sequence[str]) -> list[str]:
         """Of these references the members; an interrupted change of the set may have left others searchable."""
-        members = set(self._references.ids(spec))
-        if strangers := [i for i in frame_ids if i not in members]:
+        members = self._references.id_set(spec)
+        strangers = [i for i in frame_ids if i not in members]
+        # Where stores are shared they may be those of a process that is adding them now.
+        if strangers and not self._lake.shared:
             self._lake.vectors.drop_references(spec, strangers)
         return [i for i in frame_ids if i in members]
 
@@ -152,7 +177,7 @@ class Ingestor:
             if isinstance(file, NotLanded):
                 yield file
                 continue
-            resumed = self._pending.pop((str(file.path.absolute()), file.frame_id), None) is not None
+            resumed = self._is_resumed(file)
             if file.frame_id not in self._known:
                 standing = Standing.FRESH
             elif file.frame_id in settled:
@@ -162,7 +187,13 @@ class Ingestor:
             # A second copy in this batch or the next is settled by the first.
             self._known.add(file.frame_id)
             settled.add(file.frame_id)
-            yield Item(file, standing, resumed=resumed)
+            yield Item(file, standing, resumed=resumed, raw=file.message)
+
+    def _is_resumed(self, file: Landed) -> bool:
+        """Whether a process that was killed may have written rows of this message."""
+        if file.message is not None:
+            return any(held.holds(file.message.position) for held in self._begun)
+        return self._pending.pop((str(file.path.absolute()), file.frame_id), None) is not None
 
     def _find_settled(self, known: Sequence[str]) -> set[str]:
         """Known contents that need no work: not those an interrupted or a different run left half done."""
@@ -183,7 +214,8 @@ class Ingestor:
         recorded = [
             item
             for item in batch.landed()
-            if item.standing is not Standing.KNOWN or item.resumed or self._request.record_duplicates
+            if item.raw is None
+            and (item.standing is not Standing.KNOWN or item.resumed or self._request.record_duplicates)
         ]
         numbers = self._lake.source.enrol([(i.landed.path, i.landed.frame_id, i.landed.size) for i in recorded])
         for item, raw in zip(recorded, numbers, strict=True):
@@ -192,18 +224,32 @@ class Ingestor:
     def _submit(self, batch: Batch) -> None:
         for item in batch.working():
             self._committer.in_flight.add(item.landed.frame_id)
-            if item.raw is not None:
+            if item.landed.fault is not None:
+                item.result = item.landed.fault
+            elif item.raw is not None:
                 item.pending = self._pool.submit(item.raw, item.landed.place)
 
-    def _finish(self, batch: Batch) -> Iterator[Report]:
+    def _wait(self, batch: Batch) -> None:
         for item in batch.working():
             if item.pending is not None:
                 item.result = item.pending.wait()
+                item.pending = None
+
+    def _finish(self, batch: Batch) -> Iterator[Report]:
+        self._wait(batch)
+        self._follow_references()
         if self._request.purpose is Purpose.REFERENCE:
             self._references = self._committer.commit_references(batch, self._embeddings[0], self._references)
         else:
             self._committer.commit_frames(batch, self._embeddings, self._references)
         yield from self._answer(batch)
+
+    def _follow_references(self) -> None:
+        """Where other processes may change the references, look whether one did."""
+        lake = self._lake
+        if lake.shared and lake.tables.snapshot_id("reference_members") != self._references.snapshot_id:
+            self._references = load_references(lake)
+            self._judge.forget()
 
     def _answer(self, batch: Batch) -> Iterator[Report]:
         earlier = [i.landed.frame_id for i in batch.landed() if i.landed.frame_id not in batch.reports and not i.silent]

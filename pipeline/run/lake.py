@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -12,7 +13,7 @@ from pipeline.embed.registry import find_embedding
 from pipeline.embed.types import Embedding
 from pipeline.judge.eligibility import EligibilityRule
 from pipeline.judge.prefilter import SearchRules
-from pipeline.ports import FrameSource, OriginalStore, TableStore, VectorSpec, VectorStore
+from pipeline.ports import FrameSource, MessageLog, OriginalStore, TableStore, VectorSpec, VectorStore
 from pipeline.run.prepared import PreparePlan
 
 # Written once, in pyproject.toml; every verdict carries it.
@@ -36,6 +37,7 @@ class Lake:
     """Ports and rules; concrete stores are named in `parts` alone.
 
     Attributes:
+        open_log: the topic of that name, None where there is none (any more).
         shared: other processes may write to the tables and vectors at the same time.
         workers: processes that decode.
         batch: most frames of one commit.
@@ -45,6 +47,7 @@ class Lake:
     vectors: VectorStore
     originals: OriginalStore
     source: FrameSource
+    open_log: Callable[[str], AbstractContextManager[MessageLog | None]]
     embeddings: tuple[Embedding, ...]
     plan: PreparePlan
     rules: JudgeRules

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.errors import UsageError
-from pipeline.ports import OriginalStore
+from pipeline.ports import OriginalStore, RawFrame
+from pipeline.run.prepared import Unreadable
 from pipeline.source.spool import show_path
 
 HASH_SECONDS = 60.0
@@ -30,12 +31,16 @@ class Landed:
     Attributes:
         path: where it was found.
         place: where its bytes can be read from now on.
+        message: of a log that gave it its number already; None: it is to be numbered.
+        fault: why its message holds no frame; its content is the message then.
     """
 
     path: Path
     frame_id: str
     size: int
     place: Path
+    message: RawFrame | None = None
+    fault: Unreadable | None = None
 
 
 @dataclass(frozen=True, slots=True)

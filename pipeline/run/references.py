@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.ports import VectorSpec
@@ -40,10 +40,17 @@ class ReferenceSet:
     snapshot_id: int | None
     members: tuple[Member, ...]
     names: Mapping[str, str]
+    _by_spec: dict[str, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     def ids(self, spec: VectorSpec) -> list[str]:
         """Members under one spec, in id order."""
-        return sorted(m.frame_id for m in self.members if m.embedding == spec.key)
+        return sorted(self.id_set(spec))
+
+    def id_set(self, spec: VectorSpec) -> frozenset[str]:
+        """Members under one spec."""
+        if spec.key not in self._by_spec:
+            self._by_spec[spec.key] = frozenset(m.frame_id for m in self.members if m.embedding == spec.key)
+        return self._by_spec[spec.key]
 
     def embeddings(self) -> set[str]:
         """Names of the embeddings that have at least one reference, whatever the version."""

@@ -43,6 +43,9 @@ class ReplayVectors:
             return [[] for _ in queries]
         return search_matrix((ids, np.stack([self._vectors[i] for i in ids])), queries, k)
 
+    def refresh(self) -> None:
+        """Nothing: the members of a snapshot do not change."""
+
 
 def passes(prefilter: Prefilter, row: dict[str, Any]) -> bool:
     """Whether a reference with this metadata is in the prefilter's cell: the rule that Milvus applies, in Python."""

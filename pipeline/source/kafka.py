@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -31,9 +31,8 @@ from pipeline.source.kafka_messages import (
     convert_record,
     count_expired,
     find_first_missing,
-    name_partition,
-    split_partition,
 )
+from pipeline.source.places import name_partition, split_partition
 from pipeline.source.topics import require_topic
 
 _LOG = logging.getLogger(__name__)
@@ -181,6 +180,26 @@ class KafkaSource:
             + len(self._ours[part].in_flight)
             for part, end in sorted(ends.items())
         }
+
+    def ends(self) -> dict[str, int]:
+        """By partition, all of them, the offset after the last message that may be read.
+
+        Raises:
+            TransientError: the cluster does not answer.
+        """
+        try:
+            ends = self._consumer.end_offsets(require_topic(self._consumer, self._topic), timeout_ms=_ANSWER_MS)
+        except KafkaError as error:
+            raise explain(error, f"cannot ask how far {self._topic} reaches") from error
+        return {name_partition(*part): end for part, end in ends.items()}
+
+    def has_read(self, ends: Mapping[str, int]) -> bool:
+        """Whether all before these offsets is acknowledged here, or held by the lake, whoever brought it there."""
+        lag, held = self.lag(), self._read_held()
+        return all(
+            lag.get(partition) == 0 or end == 0 or held.first_missing(partition, end - 1) >= end
+            for partition, end in ends.items()
+        )
 
     def close(self) -> None:
         """Leave the group; its other readers have the partitions at once. May be called twice."""

@@ -18,9 +18,8 @@ from pipeline.source.kafka_messages import (
     convert_record,
     count_expired,
     find_first_missing,
-    name_partition,
-    split_partition,
 )
+from pipeline.source.places import name_partition, split_partition
 from pipeline.source.topics import require_topic
 
 _ANSWER_MS = 10_000
@@ -105,6 +104,14 @@ class KafkaLog:
             first = find_first_missing(held, partition, begin, end)
             standings.append(PartitionStanding(partition, begin, end, first, count_expired(held, partition, begin)))
         return standings
+
+    def count(self) -> int:
+        """Places between the oldest message that is kept and the end.
+
+        Raises:
+            TransientError: the cluster does not answer.
+        """
+        return sum(end - begin for begin, end in self.list_ranges().values())
 
     def find_missing(self, held: Positions) -> Iterator[SourcePosition]:
         """Messages that the log has and the lake does not hold; only where it does not hold them is the log read.

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.errors import UsageError
 from pipeline.ports import Positions, SourcePosition
-
-_PREFIX = "kafka:"
+from pipeline.source.places import PREFIX, name_partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class KafkaMessage:
     @property
     def name(self) -> str:
         """What to call its frame where the sender did not."""
-        return f"{self.position.partition.removeprefix(_PREFIX).replace(':', '-')}-{self.position.offset}"
+        return f"{self.position.partition.removeprefix(PREFIX).replace(':', '-')}-{self.position.offset}"
 
 
 def list_covered(messages: Iterable[KafkaMessage]) -> list[SourcePosition]:
@@ -47,23 +45,6 @@ def list_covered(messages: Iterable[KafkaMessage]) -> list[SourcePosition]:
     With the empty ones the lake's positions stay one range, and a restart begins where the work is.
     """
     return [position for message in messages for position in (*message.empty, message.position)]
-
-
-def name_partition(topic: str, number: int) -> str:
-    """The partition of a `SourcePosition`."""
-    return f"{_PREFIX}{topic}:{number}"
-
-
-def split_partition(partition: str) -> tuple[str, int]:
-    """Topic and number of a `SourcePosition`'s partition.
-
-    Raises:
-        UsageError: it is not one of Kafka's.
-    """
-    topic, _, number = partition.removeprefix(_PREFIX).rpartition(":")
-    if not partition.startswith(_PREFIX) or not topic or not number.isdecimal():
-        raise UsageError(f"{partition} is no partition of a Kafka topic")
-    return topic, int(number)
 
 
 def find_first_missing(held: Positions, partition: str, first: int, end: int) -> int:

@@ -21,9 +21,9 @@ from kafka.errors import AuthorizationError, KafkaError, KafkaTimeoutError, Mess
 from pipeline.errors import TransientError, UsageError
 from pipeline.ports import SourcePosition
 from pipeline.source.connection import KafkaConnection, explain, open_client
-from pipeline.source.kafka_messages import name_partition
 from pipeline.source.messages import Outgoing, write_claim, write_raw
 from pipeline.source.parcels import park_file
+from pipeline.source.places import name_partition
 from pipeline.source.topics import ask_limit
 
 _BATCH_BYTES = 1_048_576

@@ -18,6 +18,10 @@ LIMIT = "max.message.bytes"
 _NO_LIMIT = 1 << 31
 
 
+class NoTopicError(UsageError):
+    """There is no such topic, or none that this user may see."""
+
+
 def create_topic(
     connection: KafkaConnection, topic: str, partitions: int = 1, settings: Mapping[str, str] | None = None
 ) -> bool:
@@ -77,4 +81,4 @@ def require_topic(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
 
 
 def _refuse(topic: str) -> NoReturn:
-    raise UsageError(f"there is no topic {topic} that this user may use; create it or correct its name")
+    raise NoTopicError(f"there is no topic {topic} that this user may use; create it or correct its name")

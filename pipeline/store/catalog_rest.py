@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,19 +35,20 @@ _BUSY = (ServerError, ServiceUnavailableError, TooManyRequestsError)
 _CLOSED = (UnauthorizedError, ForbiddenError, OAuthError)
 
 
-def open_rest_catalog(uri: str, warehouse: str) -> Catalog:
+def open_rest_catalog(uri: str, warehouse: str, files: Mapping[str, str] | None = None) -> Catalog:
     """A catalogue that a server keeps.
 
     Args:
         uri: like http://127.0.0.1:8181.
         warehouse: its name or place, as the server knows it.
+        files: how the files are reached (pyiceberg's FileIO properties), where the server does not say it.
 
     Raises:
         TransientError: no catalogue answers there, or it does not let us in.
         StoreError: what answers there is no catalogue.
     """
     with _name_faults(uri):
-        return _SharedCatalog(NAMESPACE, uri=uri, warehouse=warehouse)
+        return _SharedCatalog(NAMESPACE, uri=uri, warehouse=warehouse, **(files or {}))
 
 
 class _SharedCatalog(RestCatalog):

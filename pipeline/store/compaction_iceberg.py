@@ -1,39 +1,57 @@
-"""Small data files of an Iceberg table -> fewer, larger ones with the same rows, proved before the one commit."""
+"""Small data files of an Iceberg table -> fewer, larger ones with the same rows, proved before they are committed.
+
+Safe beside other writers: a commit is made on the newest metadata or not at all, and replaces only files that are live
+in it and have no row deletes on them.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import stamina
-from pyiceberg.exceptions import ValidationException
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.snapshots import Operation
 from sqlalchemy.exc import OperationalError
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError
+from pipeline.store.newcomers import REWRITE
 from pipeline.store.positions import PROPERTY
 from pipeline.store.tables_iceberg import IcebergTables, name_conflicts, read_positions
 from pipeline.store.tidied import Compaction
 
 _BUNDLE_BYTES = 64 * 2**20  # compressed; what one step holds in memory is some ten times that
-_ATTEMPTS = 5
+# Merged files wait no longer than this for their commit: an orphan sweep elsewhere must not take them for old.
+_GROUP_SECONDS = 300.0
+_ATTEMPTS = 10
 
 Fingerprint = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Merger:
+    """Files of one partition, and those that hold the same rows."""
+
+    old: list[DataFile]
+    new: list[DataFile]
 
 
 def compact_table(
     tables: IcebergTables, name: str, *, small_bytes: int, most_small: int, dry_run: bool = False
 ) -> Compaction:
-    """Merge the small files of every partition that has too many of them, in one commit.
+    """Merge the small files of every partition that has too many of them.
 
     Rows, partitions and source positions stay as they are. Each merged file is read back and its rows compared with
     those of the files it replaces (count, and a sum of row hashes that no order changes) before anything is committed.
-    Snapshots that are kept still read their own files. Files with row deletes on them are left alone.
+    Snapshots that are kept still read their own files. Files with row deletes on them are left alone, as are those
+    that another writer replaced in the meantime; where others keep committing first, the rest is left to the next run.
 
     Args:
         tables: the store.
@@ -43,31 +61,30 @@ def compact_table(
         dry_run: only count.
 
     Raises:
-        StoreError: what was written does not hold the same rows, or the files were replaced meanwhile; the table is
-            as it was.
-        TransientError: catalogue or disk did not answer; the table is as it was.
+        StoreError: what was written does not hold the same rows; what was committed before stands.
+        TransientError: catalogue or disk did not answer; what was committed before stands.
     """
     table = tables.raw(name)
+    planned = table.metadata.current_snapshot_id
     tasks = list(table.scan().plan_files())
-    sizes = [task.file.file_size_in_bytes for task in tasks]
     bundles = list(_choose_bundles(tasks, small_bytes, most_small))
-    old = [file for bundle in bundles for file in bundle]
-    new: list[DataFile] = []
+    done: list[_Merger] = []
     try:
-        for bundle in [] if dry_run else bundles:
-            new += _merge(table, name, bundle)
-        if new:
-            _commit(tables, name, old, new)
+        for group in _merge_in_groups(table, name, [] if dry_run else bundles):
+            done += _commit(tables, name, group, planned)
     except (OSError, OperationalError) as error:
         raise TransientError(f"table {name}: cannot compact: {error}") from error
-    written = sum(file.file_size_in_bytes for file in new)
+    replaced = [file for bundle in bundles for file in bundle] if dry_run else [f for one in done for f in one.old]
+    new = [file for one in done for file in one.new]
+    size = sum(task.file.file_size_in_bytes for task in tasks)
     return Compaction(
         table=name,
         files_before=len(tasks),
-        files_after=len(tasks) - len(old) + (len(bundles) if dry_run else len(new)),
-        rows=sum(file.record_count for file in old),
-        bytes_before=sum(sizes),
-        bytes_after=sum(sizes) - (sum(f.file_size_in_bytes for f in old) - written if new else 0),
+        files_after=len(tasks) - len(replaced) + (len(bundles) if dry_run else len(new)),
+        rows=sum(file.record_count for file in replaced),
+        bytes_before=size,
+        bytes_after=size if dry_run else size - _measure(replaced) + _measure(new),
+        left=0 if dry_run else sum(map(len, bundles)) - len(replaced),
         dry_run=dry_run,
     )
 
@@ -101,6 +118,19 @@ def _choose_bundles(tasks: Sequence[FileScanTask], small_bytes: int, most_small:
             yield bundle
 
 
+def _merge_in_groups(table: Table, name: str, bundles: Sequence[list[DataFile]]) -> Iterator[list[_Merger]]:
+    """What one commit takes up: as much as is merged within a few minutes."""
+    group: list[_Merger] = []
+    since = time.monotonic()
+    for bundle in bundles:
+        group.append(_Merger(bundle, _merge(table, name, bundle)))
+        if time.monotonic() - since > _GROUP_SECONDS:
+            yield group
+            group, since = [], time.monotonic()
+    if group:
+        yield group
+
+
 def _merge(table: Table, name: str, bundle: Sequence[DataFile]) -> list[DataFile]:
     rows = _read(table, bundle)
     before = fingerprint(rows)
@@ -121,25 +151,57 @@ def _read(table: Table, files: Sequence[DataFile]) -> pa.Table:
     return scan.to_table([FileScanTask(file) for file in files])
 
 
-def _commit(tables: IcebergTables, name: str, old: Sequence[DataFile], new: Sequence[DataFile]) -> None:
+def _commit(tables: IcebergTables, name: str, group: Sequence[_Merger], planned: int | None) -> list[_Merger]:
+    """Those of the group that were committed."""
     # Merged files that no commit takes up are left to the orphan sweep: whether a failed commit failed is not certain.
-    for attempt in stamina.retry_context(on=CommitConflictError, attempts=_ATTEMPTS, timeout=60):
-        with attempt:
-            # From the metadata that is committed against: the commit is refused if another writer's came in between.
-            table = tables.raw(name)
-            stated = {PROPERTY: read_positions(table).to_property()}
-            try:
-                with (
-                    name_conflicts(name),
-                    table.transaction() as transaction,
-                    transaction.update_snapshot(snapshot_properties=stated).overwrite() as change,
-                ):
-                    for file in old:
-                        change.delete_data_file(file)
-                    for file in new:
-                        change.append_data_file(file)
-            except ValidationException as error:
-                raise StoreError(f"table {name}: its files were replaced meanwhile; nothing was compacted") from error
+    try:
+        for attempt in stamina.retry_context(on=CommitConflictError, attempts=_ATTEMPTS, timeout=120):
+            with attempt:
+                table = tables.raw(name)
+                standing = _find_standing(table, group, planned)
+                if standing:
+                    _replace(table, name, standing)
+                return standing
+    except CommitConflictError:
+        return []
+    raise AssertionError("a retry ends in an answer or an error")
+
+
+def _find_standing(table: Table, group: Sequence[_Merger], planned: int | None) -> list[_Merger]:
+    """Those whose old files are all live in the newest snapshot and have no row deletes on them."""
+    if _is_only_appended(table, planned):
+        return list(group)
+    live = {task.file.file_path for task in table.scan().plan_files() if not task.delete_files}
+    return [one for one in group if all(file.file_path in live for file in one.old)]
+
+
+def _is_only_appended(table: Table, since: int | None) -> bool:
+    """Whether every commit after a snapshot added files and took none away: cheaper to see than every file."""
+    snapshot = table.current_snapshot()
+    while snapshot is not None and snapshot.snapshot_id != since:
+        if snapshot.summary is None or snapshot.summary.operation != Operation.APPEND:
+            return False
+        snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id else None
+    return snapshot is not None
+
+
+def _replace(table: Table, name: str, mergers: Sequence[_Merger]) -> None:
+    # Positions from the metadata that is committed against: refused if another writer's commit came in between.
+    stated = {PROPERTY: read_positions(table).to_property(), REWRITE: "yes"}
+    with (
+        name_conflicts(name),
+        table.transaction() as transaction,
+        transaction.update_snapshot(snapshot_properties=stated).overwrite() as change,
+    ):
+        for merger in mergers:
+            for file in merger.old:
+                change.delete_data_file(file)
+            for file in merger.new:
+                change.append_data_file(file)
+
+
+def _measure(files: Sequence[DataFile]) -> int:
+    return sum(file.file_size_in_bytes for file in files)
 
 
 def _without_maps(column: pa.ChunkedArray) -> pa.ChunkedArray:

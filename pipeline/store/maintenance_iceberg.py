@@ -1,27 +1,37 @@
-"""Housekeeping of the Iceberg tables: merge small files, forget old snapshots, remove what no snapshot names."""
+"""Housekeeping of the Iceberg tables: merge small files, forget old snapshots, remove what no snapshot names.
+
+Every change is one commit on metadata just read, tried again from a fresh read where another writer came first: running
+writers and readers need not stop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 from posixpath import normpath
+from typing import TypeVar
 
+import stamina
 from pyarrow import fs
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
+from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 
-from pipeline.errors import StoreError, TransientError
+from pipeline.errors import CommitConflictError, StoreError, TransientError, UsageError
 from pipeline.store.compaction_iceberg import compact_table
 from pipeline.store.positions import PROPERTY
-from pipeline.store.schema import REFERENCE_MEMBERS, TABLES
+from pipeline.store.schema import REFERENCE_MEMBERS, TABLES, VERDICTS
 from pipeline.store.tables_iceberg import IcebergTables, name_conflicts
-from pipeline.store.tidied import Compaction, Expiry, Sweep
+from pipeline.store.tidied import Compaction, Expiry, Pin, Sweep
 
 _SMALL_BYTES = 32 * 2**20
 _MOST_SMALL = 8
-# Verdicts name snapshots of these tables: a replay must find the set as it was.
-_EVERY_SNAPSHOT_KEPT = frozenset({REFERENCE_MEMBERS.name})
+_ATTEMPTS = 10
+
+_Done = TypeVar("_Done")
 
 
 class IcebergMaintenance:
@@ -37,34 +47,89 @@ class IcebergMaintenance:
     def compact(
         self, table: str, *, small_bytes: int = _SMALL_BYTES, most_small: int = _MOST_SMALL, dry_run: bool = False
     ) -> Compaction:
-        """Merge small files; see `compact_table`. Tables that keep every snapshot would only grow: they are left alone.
+        """Merge small files; see `compact_table`.
+
+        Not those of `reference_members`: a verdict's id depends on the snapshot of the references, and the same
+        references must not get another one.
 
         Raises:
-            StoreError: the merged files do not hold the same rows; the table is as it was.
-            TransientError: catalogue or disk did not answer; the table is as it was.
+            StoreError: the merged files do not hold the same rows.
+            TransientError: catalogue or disk did not answer.
         """
-        if table in _EVERY_SNAPSHOT_KEPT:
-            most_small = 2**31
+        if table == REFERENCE_MEMBERS.name:
+            most_small = sys.maxsize
         return compact_table(self._tables, table, small_bytes=small_bytes, most_small=most_small, dry_run=dry_run)
 
     def expire(self, table: str, older_than: datetime, *, dry_run: bool = False) -> Expiry:
-        """Forget snapshots made before a moment (naive UTC).
+        """Forget snapshots that were replaced by newer ones before a moment (naive UTC).
 
-        Never the current one, one a branch or tag names, those needed to find the newest source positions, nor any of
-        `reference_members`. Files stay until the orphan sweep.
+        Never the current one, one a branch or tag names, those needed to find the newest source positions, nor one of
+        `reference_members` that a verdict names. Files stay until the orphan sweep.
 
         Raises:
-            TransientError: another writer committed first, or the catalogue did not answer.
+            CommitConflictError: other writers won ten times in a row.
+            TransientError: the catalogue did not answer.
         """
-        current = self._tables.raw(table)
         limit = int(older_than.replace(tzinfo=UTC).timestamp() * 1000)
-        everything = current.snapshots()
-        kept = self._protect(table, current)
-        old = [s.snapshot_id for s in everything if s.timestamp_ms < limit and s.snapshot_id not in kept]
-        if old and not dry_run:
-            with name_conflicts(table):
-                current.maintenance.expire_snapshots().by_ids(old).commit()
-        return Expiry(table, len(old), len(everything) - len(old), dry_run)
+
+        def forget(current: Table) -> Expiry:
+            everything = current.snapshots()
+            replaced = _find_replacements(current)
+            old = {s.snapshot_id for s in everything if replaced.get(s.snapshot_id, s.timestamp_ms) < limit}
+            old -= self._protect(table, current)
+            if old and not dry_run:
+                with name_conflicts(table):
+                    current.maintenance.expire_snapshots().by_ids(sorted(old)).commit()
+            return Expiry(table, len(old), len(everything) - len(old), _list_tags(current), dry_run)
+
+        return self._change(table, forget)
+
+    def pin(self, table: str, snapshot_id: int, name: str) -> Pin:
+        """Keep a snapshot under a name, whatever its age; a second time is no fault.
+
+        Raises:
+            UsageError: there is no such table or snapshot, or the name stands for another snapshot of the table.
+            CommitConflictError: other writers won ten times in a row.
+            TransientError: the catalogue did not answer.
+        """
+        if table not in self.names():
+            raise UsageError(f"there is no table {table!r}; there are {', '.join(self.names())}")
+
+        def keep(current: Table) -> Pin:
+            known = current.metadata.refs.get(name)
+            if known is not None and known.snapshot_id != snapshot_id:
+                raise UsageError(
+                    f"table {table}: {name!r} stands for snapshot {known.snapshot_id}; choose another name"
+                )
+            if current.snapshot_by_id(snapshot_id) is None:
+                raise UsageError(f"table {table} has no snapshot {snapshot_id} (any more)")
+            if known is None:
+                with name_conflicts(table):
+                    current.manage_snapshots().create_tag(snapshot_id, name).commit()
+            return Pin(table, snapshot_id, name)
+
+        return self._change(table, keep)
+
+    def unpin(self, name: str) -> list[Pin]:
+        """Let snapshots kept under a name grow old again, in every table that has it.
+
+        Raises:
+            UsageError: no table has a tag of that name.
+            CommitConflictError: other writers won ten times in a row.
+            TransientError: the catalogue did not answer.
+        """
+
+        def release(current: Table) -> int:
+            known = current.metadata.refs[name]
+            with name_conflicts(current.name()[-1]):
+                current.manage_snapshots().remove_tag(name).commit()
+            return int(known.snapshot_id)
+
+        holders = [table for table in self.names() if name in _list_tags(self._tables.raw(table))]
+        if not holders:
+            held = sorted({tag for table in self.names() for tag in _list_tags(self._tables.raw(table))})
+            raise UsageError(f"no snapshot is pinned as {name!r}; pinned are: {', '.join(held) or 'none'}")
+        return [Pin(table, self._change(table, release), name) for table in holders]
 
     def remove_orphans(self, table: str, older_than: datetime, *, dry_run: bool = False) -> Sweep:
         """Remove files below the table's location that none of its snapshots names and that a moment has passed over.
@@ -81,15 +146,10 @@ class IcebergMaintenance:
             TransientError: the files cannot be listed or removed.
         """
         place, files = _list_files(self._tables.raw(table))
-        # Metadata after the listing: what was committed in between is in both or in neither.
-        current = self._tables.raw(table)
-        named = {_path_of(location) for location in _list_named(current)}
-        missing = named - files.keys()
-        if missing:
-            raise StoreError(
-                f"table {table} names {len(missing)} files that are not there, e.g. {min(missing)}; nothing was removed"
-            )
+        # Metadata after the listing: a file that a commit in between made is not among the listed ones.
+        current, named = self._find_named(table, place, files)
         named |= {_path_of(entry.metadata_file) for entry in current.metadata.metadata_log}
+        named |= {_checksum_of(path) for path in named}
         orphans = sorted(path for path, info in files.items() if path not in named and _is_older(info, older_than))
         for path in [] if dry_run else orphans:
             try:
@@ -100,16 +160,57 @@ class IcebergMaintenance:
                 raise TransientError(f"cannot remove {path}: {error}") from error
         return Sweep(table, tuple(orphans), sum(files[path].size or 0 for path in orphans), dry_run)
 
+    def _find_named(self, table: str, place: fs.FileSystem, files: Mapping[str, fs.FileInfo]) -> tuple[Table, set[str]]:
+        """The table, and the files it needs: every one of them is there."""
+        for _ in range(_ATTEMPTS):
+            current = self._tables.raw(table)
+            read_from = current.metadata_location
+            try:
+                named = {_path_of(location) for location in _list_named(current)}
+                unlisted = sorted(named - files.keys())
+                missing = [info.path for info in place.get_file_info(unlisted) if info.type != fs.FileType.File]
+            except FileNotFoundError as error:
+                named, missing = set(), [str(error)]
+            if not missing:
+                return current, named
+            # Another process may have expired and swept what this metadata names; if so, it is not the newest any more.
+            if self._tables.raw(table).metadata_location == read_from:
+                raise StoreError(
+                    f"table {table} names {len(missing)} files that are not there, e.g. {missing[0]}; "
+                    "nothing was removed"
+                )
+        raise TransientError(f"table {table} changes faster than its files can be listed; try again later")
+
     def _protect(self, table: str, current: Table) -> set[int]:
-        if table in _EVERY_SNAPSHOT_KEPT:
-            return {snapshot.snapshot_id for snapshot in current.snapshots()}
         kept = {reference.snapshot_id for reference in current.metadata.refs.values()}
         # A commit by another tool states no positions; its parents are followed back to one that does.
         for snapshot in _list_ancestors(current):
             kept.add(snapshot.snapshot_id)
             if snapshot.summary is not None and PROPERTY in snapshot.summary.additional_properties:
                 break
+        if table == REFERENCE_MEMBERS.name:
+            # A replay must find the references as they were.
+            named = self._tables.scan(VERDICTS.name, ["reference_snapshot_id"]).column("reference_snapshot_id")
+            kept |= set(named.unique().to_pylist())
         return kept
+
+    def _change(self, table: str, change: Callable[[Table], _Done]) -> _Done:
+        """Do it to the table as it is now, and again from the start where another writer's commit came in between."""
+        for attempt in stamina.retry_context(on=CommitConflictError, attempts=_ATTEMPTS, timeout=60):
+            with attempt:
+                return change(self._tables.raw(table))
+        raise AssertionError("a retry ends in an answer or an error")
+
+
+def _find_replacements(table: Table) -> dict[int, int]:
+    """When each snapshot ceased to be the current one, ms since 1970; the current one and those of branches lack."""
+    log = table.history()
+    return {before.snapshot_id: after.timestamp_ms for before, after in pairwise(log)}
+
+
+def _list_tags(table: Table) -> tuple[str, ...]:
+    references = table.metadata.refs.items()
+    return tuple(sorted(name for name, kept in references if kept.snapshot_ref_type == SnapshotRefType.TAG))
 
 
 def _list_ancestors(table: Table) -> Iterator[Snapshot]:
@@ -149,6 +250,12 @@ def _list_named(table: Table) -> Iterator[str]:
 
 def _path_of(location: str) -> str:
     return normpath(PyArrowFileIO.parse_location(location)[2])
+
+
+def _checksum_of(path: str) -> str:
+    """The file that Hadoop's local file system, which some catalogues write through, keeps beside each of its own."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.crc"
 
 
 def _is_older(info: fs.FileInfo, moment: datetime) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 from pymilvus import MilvusClient, MilvusException
 
 from pipeline.errors import TransientError
-from pipeline.ports import VectorSpec
+from pipeline.ports import VectorCompaction, VectorSpec
+from pipeline.store.maintenance_milvus import compact_collections
 from pipeline.store.milvus_faults import Faults, first_line
 from pipeline.store.milvus_layout import name_collection
 from pipeline.store.vectors_milvus import DEFAULT_SET, MilvusVectors
@@ -26,6 +27,10 @@ class ServerVectors(MilvusVectors):
 
         Asked to flush, a server seals its segments: many small ones, and it allows that once in ten seconds only.
         """
+
+    def compact(self, seconds: float) -> list[VectorCompaction]:
+        """Seal what is growing, merge small segments, wait; searches and writes go on meanwhile."""
+        return compact_collections(self._client, self._own_collections(), seconds)
 
     def _rows(
         self, spec: VectorSpec, expression: str, fields: list[str], partitions: list[str] | None

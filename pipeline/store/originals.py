@@ -12,9 +12,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from pipeline.errors import StoreError, TransientError, UsageError
+from pipeline.ports import OriginalTier
 
 _CHUNK = 4 * 2**20
-_CONTENT_NAME = re.compile(r"[0-9a-f]{64}")
+CONTENT_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class LocalOriginals:
@@ -24,8 +25,8 @@ class LocalOriginals:
         self._root = root
         self._made: set[Path] = set()
 
-    def put(self, source: Path, elsewhere: LocalOriginals | None = None) -> tuple[str, int, Path]:
-        """Copy a file in, if its content is neither here nor elsewhere yet.
+    def put(self, source: Path, elsewhere: OriginalTier | None = None) -> tuple[str, int, Path]:
+        """Copy a file in, if its content is neither here nor near at hand elsewhere.
 
         Returns:
             sha256 (hex), size in bytes, path of the copy.
@@ -39,16 +40,30 @@ class LocalOriginals:
         except OSError as error:
             raise UsageError(f"cannot read {source}: {error.strerror}") from error
         frame_id = hashlib.sha256(payload).hexdigest()
-        place = self._place(frame_id)
-        kept = elsewhere.locate(frame_id) if elsewhere else None
-        if kept is not None and not place.exists():
+        kept = elsewhere.find_nearby(frame_id) if elsewhere else None
+        if kept is not None and not self._place(frame_id).exists():
             return frame_id, len(payload), kept
-        # A copy of another size was cut off by a power failure: this one replaces it.
-        if not place.exists() or place.stat().st_size != len(payload):
-            self._write(place, payload)
-        return frame_id, len(payload), place
+        return frame_id, len(payload), self.keep(frame_id, payload)
 
-    def adopt(self, frame_id: str, source: Path) -> Path:
+    def keep(self, frame_id: str, content: bytes) -> Path:
+        """Take bytes whose hash is known, if they are not here yet.
+
+        Raises:
+            TransientError: the copy cannot be written (disk full, no permission).
+        """
+        place = self._place(frame_id)
+        # A copy of another size was cut off by a power failure: this one replaces it.
+        if not place.exists() or place.stat().st_size != len(content):
+            self._write(place, content)
+        return place
+
+    def replace(self, frame_id: str, content: bytes) -> Path:
+        """Take bytes whose hash is known in the place of whatever is here under their name; raises as `keep`."""
+        place = self._place(frame_id)
+        self._write(place, content)
+        return place
+
+    def adopt(self, frame_id: str, source: Path) -> None:
         """Copy a file whose hash is known, durably, and prove the copy before returning.
 
         Raises:
@@ -61,7 +76,6 @@ class LocalOriginals:
         self._settle(place)
         if hash_file(place) != frame_id:
             raise StoreError(f"{place} does not hash to its name; the copy in {source} was left alone")
-        return place
 
     def is_intact(self, frame_id: str) -> bool:
         """Whether a copy is here and hashes to its name."""
@@ -73,6 +87,10 @@ class LocalOriginals:
         place = self._place(frame_id)
         return place if place.exists() else None
 
+    def find_nearby(self, frame_id: str) -> Path | None:
+        """As `locate`: what is kept here is at hand."""
+        return self.locate(frame_id)
+
     def remove(self, frame_id: str) -> None:
         """Delete one copy; the caller has proved that another exists."""
         self._place(frame_id).unlink(missing_ok=True)
@@ -80,7 +98,7 @@ class LocalOriginals:
     def ids(self) -> Iterator[str]:
         """Every content hash kept here."""
         for path in sorted(self._root.glob("??/*")):
-            if _CONTENT_NAME.fullmatch(path.name):
+            if CONTENT_NAME.fullmatch(path.name):
                 yield path.name
 
     def sweep(self) -> int:
@@ -91,9 +109,7 @@ class LocalOriginals:
         return len(leftovers)
 
     def _place(self, frame_id: str) -> Path:
-        if not _CONTENT_NAME.fullmatch(frame_id):
-            raise UsageError(f"{frame_id!r} is not a frame id (64 hex digits)")
-        return self._root / frame_id[:2] / frame_id
+        return self._root / name_of(frame_id)
 
     def _settle(self, place: Path) -> None:
         """Force a file, its name, and the directories above it to disk."""
@@ -124,15 +140,24 @@ class LocalOriginals:
 
 
 class TieredOriginals:
-    """New copies go to the hot store; reading looks there first, then in the archive."""
+    """New copies go to the hot store; reading looks there first, then in the archive.
 
-    def __init__(self, hot: LocalOriginals, archive: LocalOriginals) -> None:
+    Taking frames in asks no archive that is far away: what only such a one has is kept here again, and the next run of
+    the archive finds it proved there.
+    """
+
+    def __init__(self, hot: LocalOriginals, archive: OriginalTier) -> None:
         self.hot = hot
         self.archive = archive
 
     def put(self, source: Path) -> tuple[str, int, Path]:
-        """Keep a copy in the hot store, unless the archive has this content already."""
+        """Keep a copy in the hot store, unless the archive has this content near at hand."""
         return self.hot.put(source, self.archive)
+
+    def keep(self, frame_id: str, content: bytes) -> Path:
+        """Keep bytes in the hot store, unless the archive has this content near at hand."""
+        archived = self.archive.find_nearby(frame_id) if self.hot.locate(frame_id) is None else None
+        return archived or self.hot.keep(frame_id, content)
 
     def locate(self, frame_id: str) -> Path | None:
         """Wherever the bytes are."""
@@ -141,6 +166,17 @@ class TieredOriginals:
     def ids(self) -> Iterator[str]:
         """Every content hash kept in either store."""
         yield from sorted({*self.hot.ids(), *self.archive.ids()})
+
+
+def name_of(frame_id: str) -> str:
+    """Where a content lies under the root of any tier: `ab/<sha256>`.
+
+    Raises:
+        UsageError: this is no frame id.
+    """
+    if not CONTENT_NAME.fullmatch(frame_id):
+        raise UsageError(f"{frame_id!r} is not a frame id (64 hex digits)")
+    return f"{frame_id[:2]}/{frame_id}"
 
 
 def hash_file(path: Path) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from threading import Timer
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -25,7 +25,10 @@ from pipeline.store.sql_statement import TOO_DEEP
 from pipeline.store.sql_translate import Translated, suggest_column, translate
 from pipeline.store.sql_types import name_duckdb_type
 
+Answer = TypeVar("Answer")
+
 _ROWS_AT_ONCE = 1000
+_SECONDS_TO_STOP = 0.05
 _UNNAMED = re.compile(r"_col_\d+")
 _FAILED = re.compile(rf"'{FAILURE}(.*?)'")
 _MISSING_COLUMN = re.compile(r"(?:Referenced column|a column named) \"(\w+)\"")
@@ -77,15 +80,14 @@ class DuckDbSql(SqlEngine):
         snapshots = self._find_snapshots(as_of, translated.columns)
         tables = {name: self._read(name, columns, snapshots) for name, columns in translated.columns.items()}
         bound = {name: value for name, value in values.items() if value is not None}
-        with self._explain_errors(translated), self._connect(tables) as connection:
-            timer = Timer(max(end - monotonic(), 0.0), connection.interrupt)
-            timer.daemon = True
-            timer.start()
-            try:
-                cursor = connection.execute(translated.text, bound)
-                yield SqlStream(_read_columns(cursor), _read_rows(cursor))
-            finally:
-                timer.cancel()
+        with (
+            self._explain_errors(translated),
+            self._connect(tables) as connection,
+            ThreadPoolExecutor(1) as beside,
+        ):
+            run = _Runner(connection, beside, end, self._say_stopped())
+            run.call(lambda: connection.execute(translated.text, bound))
+            yield SqlStream(_read_columns(connection), _read_rows(connection, run))
 
     def _find_columns(self, statement: exp.Query) -> Sequence[SqlColumn]:
         translated = translate(self._catalog.expand(statement, self._schema), self._schema)
@@ -132,8 +134,6 @@ class DuckDbSql(SqlEngine):
     def _explain_errors(self, translated: Translated) -> Iterator[None]:
         try:
             yield
-        except duckdb.InterruptException:
-            raise UsageError(self._say_stopped()) from None
         except duckdb.OutOfMemoryException:
             raise UsageError(
                 f"the statement needs more than {self._memory_mb} MiB: narrow it, or allow it more memory"
@@ -158,13 +158,43 @@ class DuckDbSql(SqlEngine):
         return line
 
 
+class _Runner:
+    """Makes the calls of one connection on a thread beside: inside a call the engine hears neither signal nor clock."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, beside: ThreadPoolExecutor, end: float, stopped: str
+    ) -> None:
+        """Nothing runs yet; `end` is on the monotonic clock, `stopped` is said of a call that is not done by then."""
+        self._connection = connection
+        self._beside = beside
+        self._end = end
+        self._stopped = stopped
+
+    def call(self, ask: Callable[[], Answer]) -> Answer:
+        """The answer of a call; whatever comes before it, an interrupt by the user too, stops the statement.
+
+        Raises:
+            UsageError: the time is over.
+        """
+        task = self._beside.submit(ask)
+        try:
+            return task.result(max(self._end - monotonic(), 0.0))
+        except TimeoutError:
+            raise UsageError(self._stopped) from None
+        finally:
+            # Again and again: a statement that is only just starting does not notice the first time.
+            while not task.done():
+                self._connection.interrupt()
+                wait([task], _SECONDS_TO_STOP)
+
+
 def _read_columns(cursor: duckdb.DuckDBPyConnection) -> tuple[SqlColumn, ...]:
     described = enumerate(cursor.description or ())
     return tuple(SqlColumn(_name_column(i, name), name_duckdb_type(kind)) for i, (name, kind, *_) in described)
 
 
-def _read_rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
-    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+def _read_rows(cursor: duckdb.DuckDBPyConnection, run: _Runner) -> Iterator[tuple[Any, ...]]:
+    while rows := run.call(lambda: cursor.fetchmany(_ROWS_AT_ONCE)):
         yield from rows
 
 

@@ -13,7 +13,7 @@ from sqlglot import exp
 from pipeline.errors import UsageError
 from pipeline.store.schema import TABLES, TableDefinition
 from pipeline.store.sql_catalog import SqlCatalog, read_comments
-from pipeline.store.sql_history import AsOf, TableHistory
+from pipeline.store.sql_history import AsOf, TableHistory, TableSnapshot
 from pipeline.store.sql_parameters import Value, check_free_values
 from pipeline.store.sql_rows import SqlColumn, SqlResult, SqlStream
 from pipeline.store.sql_statement import DescribeTable, ShowTables, parse_statement, suggest
@@ -94,6 +94,14 @@ class SqlEngine(ABC):
             with self._open(statement, check_free_values(parameters), as_of) as answer:
                 yield answer
 
+    def list_snapshots(self) -> list[TableSnapshot]:
+        """What `as_of` may name, the newest first.
+
+        Raises:
+            UsageError: the tables keep no snapshots.
+        """
+        return self._get_history().list_snapshots()
+
     @abstractmethod
     def _open(
         self, statement: exp.Query, values: Mapping[str, Value], as_of: AsOf | None
@@ -116,11 +124,12 @@ class SqlEngine(ABC):
 
     def _find_snapshots(self, as_of: AsOf | None, tables: Iterable[str]) -> dict[str, int | None]:
         """Per table the snapshot to read, None where it was empty; a table that is not named is read as it is."""
-        if as_of is None:
-            return {}
+        return {} if as_of is None else self._get_history().find_snapshots(as_of, tables)
+
+    def _get_history(self) -> TableHistory:
         if self._history is None:
             raise UsageError("these tables keep no snapshots: ask without a snapshot or time")
-        return self._history.find_snapshots(as_of, tables)
+        return self._history
 
     def _say_stopped(self) -> str:
         return f"the statement was stopped after {self._seconds:g} s: narrow it, or allow it more time"

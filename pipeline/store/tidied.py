@@ -15,10 +15,13 @@ class Compaction:
     Attributes:
         table: its name.
         files_before: live data files.
-        files_after: the same afterwards; an estimate in a dry run.
+        files_after: what merging made of these; an estimate in a dry run. Files that others added meanwhile are in
+            neither number.
         rows: rows that were written anew, 0 where nothing was worth it.
         bytes_before: size of the live data files, bytes.
         bytes_after: the same afterwards; `bytes_before` in a dry run.
+        left: small files that stayed because other writers replaced them or kept committing first; the next run tries
+            again.
         dry_run: nothing was written.
     """
 
@@ -28,10 +31,11 @@ class Compaction:
     rows: int
     bytes_before: int
     bytes_after: int
+    left: int
     dry_run: bool
 
     def to_json(self) -> dict[str, Any]:
-        """One line of `oddframe archive --json`."""
+        """One line of `oddframe maintain --json`."""
         return {
             "step": "compact",
             "table": self.table,
@@ -40,26 +44,37 @@ class Compaction:
             "rows": self.rows,
             "bytes_before": self.bytes_before,
             "bytes_after": self.bytes_after,
+            "left": self.left,
             "dry_run": self.dry_run,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """Snapshots of a table forgotten; their files stay until the orphan sweep."""
+    """Snapshots of a table forgotten; their files stay until the orphan sweep.
+
+    Attributes:
+        table: its name.
+        expired: how many were forgotten, or would be.
+        kept: how many stay.
+        pinned: names of the tags that keep one.
+        dry_run: nothing was forgotten.
+    """
 
     table: str
     expired: int
     kept: int
+    pinned: tuple[str, ...]
     dry_run: bool
 
     def to_json(self) -> dict[str, Any]:
-        """One line of `oddframe archive --json`."""
+        """One line of `oddframe maintain --json`."""
         return {
             "step": "expire",
             "table": self.table,
             "expired": self.expired,
             "kept": self.kept,
+            "pinned": list(self.pinned),
             "dry_run": self.dry_run,
         }
 
@@ -81,7 +96,7 @@ class Sweep:
     dry_run: bool
 
     def to_json(self) -> dict[str, Any]:
-        """One line of `oddframe archive --json`; names at most twenty files."""
+        """One line of `oddframe maintain --json`; names at most twenty files."""
         return {
             "step": "orphans",
             "table": self.table,
@@ -90,3 +105,16 @@ class Sweep:
             "examples": list(self.files[:_NAMED]),
             "dry_run": self.dry_run,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A snapshot kept under a name, whatever its age."""
+
+    table: str
+    snapshot_id: int
+    name: str
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of `oddframe maintain --pin --json`."""
+        return {"table": self.table, "snapshot": self.snapshot_id, "pin": self.name}

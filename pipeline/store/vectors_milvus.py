@@ -8,7 +8,7 @@ under any filter.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pymilvus import MilvusClient
 
-from pipeline.ports import Candidate, Prefilter, VectorCounts, VectorEntity, VectorSpec
+from pipeline.ports import Candidate, Prefilter, VectorCompaction, VectorCounts, VectorEntity, VectorSpec
+from pipeline.store.cells import CellCache
 from pipeline.store.filters import build_filter, one_of
 from pipeline.store.matrix import Cell, search_matrix
 from pipeline.store.milvus_faults import Faults
+from pipeline.store.milvus_hits import is_tie, to_candidate
 from pipeline.store.milvus_layout import (
     COLLECTION_PREFIX,
     FRAMES_PARTITION,
@@ -41,11 +43,8 @@ _IDS_PER_CALL = 1_000
 # searched by Milvus alone, in groups whose (queries, rows, dimension) array stays under the same bound.
 _MATRIX_VALUES = 64 * 2**20
 _BULK_QUERIES = 4
-_MOST_CELLS = 256
 _FRAME_ID_LENGTH = 64
 DEFAULT_SET = "default"
-# Squares of unit vectors that differ by less are the same to float32.
-_LEAST_SQUARE = 1e-6
 
 
 class MilvusVectors:
@@ -60,7 +59,7 @@ class MilvusVectors:
         self._partitions: dict[str, set[str]] = {}
         self._checked: set[str] = set()
         self._dirty: set[str] = set()
-        self._cells: OrderedDict[tuple[str, str], Cell | int] = OrderedDict()
+        self._cells = CellCache(_MATRIX_VALUES)
 
     def settle(self) -> None:
         """Check and flush every collection before the first write.
@@ -71,6 +70,13 @@ class MilvusVectors:
             for collection in self._client.list_collections():
                 self._check(collection)
                 self._client.flush(collection)
+
+    def compact(self, seconds: float) -> list[VectorCompaction]:
+        """Nothing but a flush: Milvus Lite merges its files by itself each time, and knows no call for it."""
+        del seconds
+        self._dirty.update(self._own_collections())
+        self.flush()
+        return [VectorCompaction(collection, "automatic") for collection in self._own_collections()]
 
     def upsert(self, spec: VectorSpec, entities: Sequence[VectorEntity]) -> None:
         """Keep one vector per frame id; the same id again replaces the earlier one."""
@@ -122,8 +128,8 @@ class MilvusVectors:
                     partition_names=partitions,
                     consistency_level="Strong",
                 )
-            unclear += [start + i for i, hits in enumerate(answer) if _is_tie(hits, k)]
-            found += [[_to_candidate(hit) for hit in hits[:k]] for hits in answer]
+            unclear += [start + i for i, hits in enumerate(answer) if is_tie(hits, k)]
+            found += [[to_candidate(hit) for hit in hits[:k]] for hits in answer]
         # Which of several equally near ones a store names is its own affair: here the ids decide.
         if unclear and isinstance(cell := self._fetch_cell(spec, expression, partitions), tuple):
             for i, exact in zip(unclear, search_matrix(cell, queries[unclear], k), strict=True):
@@ -167,13 +173,16 @@ class MilvusVectors:
         """Keys of the specs that hold anything."""
         keys: set[str] = set()
         with Faults("list"):
-            for collection in self._client.list_collections():
-                if collection.startswith(COLLECTION_PREFIX):
-                    self._check(collection)
-                    self._client.load_collection(collection)
-                    rows = self._client.query(collection, filter='id != ""', output_fields=["embedding"], limit=1)
-                    keys |= {row["embedding"] for row in rows}
+            for collection in self._own_collections():
+                self._check(collection)
+                self._client.load_collection(collection)
+                rows = self._client.query(collection, filter='id != ""', output_fields=["embedding"], limit=1)
+                keys |= {row["embedding"] for row in rows}
         return sorted(keys)
+
+    def refresh(self) -> None:
+        """Forget what was read of the references."""
+        self._cells.clear()
 
     def flush(self) -> None:
         """Done before every read: unflushed rows are read through a slow path on Milvus Lite."""
@@ -215,7 +224,8 @@ class MilvusVectors:
     def _fetch_cell(self, spec: VectorSpec, expression: str, partitions: list[str]) -> Cell | int:
         """The cell's vectors, or how many there are where they are too many to hold."""
         key = (spec.key, expression)
-        if key not in self._cells:
+        cell = self._cells.find(key)
+        if cell is None:
             self.flush()
             with Faults("query"):
                 counted = self._client.query(
@@ -226,14 +236,9 @@ class MilvusVectors:
                     consistency_level="Strong",
                 )[0]["count(*)"]
             small = counted * spec.dimension <= _MATRIX_VALUES
-            self._cells[key] = self._read_cell(spec, expression, partitions) if small else int(counted)
-            while self._count_values() > _MATRIX_VALUES or len(self._cells) > _MOST_CELLS:
-                self._cells.popitem(last=False)
-        self._cells.move_to_end(key)
-        return self._cells[key]
-
-    def _count_values(self) -> int:
-        return sum(cell[1].size for cell in self._cells.values() if isinstance(cell, tuple))
+            cell = self._read_cell(spec, expression, partitions) if small else int(counted)
+            self._cells.keep(key, cell)
+        return cell
 
     def _read_cell(self, spec: VectorSpec, expression: str, partitions: list[str]) -> Cell:
         unique = {
@@ -276,6 +281,10 @@ class MilvusVectors:
                 self._partitions[collection] = set(self._client.list_partitions(collection))
         return self._partitions[collection]
 
+    def _own_collections(self) -> list[str]:
+        with Faults("list"):
+            return sorted(name for name in self._client.list_collections() if name.startswith(COLLECTION_PREFIX))
+
     def _check(self, collection: str) -> None:
         if collection.startswith(COLLECTION_PREFIX) and collection not in self._checked:
             check_collection(self._client, collection)
@@ -294,14 +303,6 @@ class MilvusVectors:
                 # A server makes a new partition searchable only when the collection is loaded once more.
                 self._client.load_collection(collection)
         self._partitions.setdefault(collection, set()).add(partition)
-
-
-def _to_candidate(hit: Any) -> Candidate:
-    return Candidate(hit["entity"]["frame_id"], float(np.sqrt(max(0.0, hit["distance"]))))
-
-
-def _is_tie(hits: Any, k: int) -> bool:
-    return len(hits) > k and hits[k]["distance"] - hits[k - 1]["distance"] <= _LEAST_SQUARE
 
 
 def _groups(items: list[Any], size: int) -> Iterator[list[Any]]:

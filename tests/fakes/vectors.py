@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
-from pipeline.ports import Candidate, Prefilter, VectorCounts, VectorEntity, VectorSpec
+from pipeline.ports import Candidate, Prefilter, VectorCompaction, VectorCounts, VectorEntity, VectorSpec
 
 
 def belongs(prefilter: Prefilter, entity: VectorEntity) -> bool:
@@ -94,8 +94,15 @@ class MemoryVectors:
     def specs(self) -> list[str]:
         return sorted(self._frames.keys() | self._references.keys())
 
+    def refresh(self) -> None:
+        """Nothing is kept aside."""
+
     def flush(self) -> None:
         pass
+
+    def compact(self, seconds: float) -> list[VectorCompaction]:
+        del seconds
+        return [VectorCompaction(key, "automatic") for key in self.specs()]
 
     def close(self) -> None:
         self._frames.clear()

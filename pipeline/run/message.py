@@ -1,0 +1,69 @@
+"""A message of a log -> a landed frame: unwrapped, its content kept; one that holds no frame lands with its fault."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from pipeline.clock import now_utc
+from pipeline.errors import UnreadableFrameError, UsageError
+from pipeline.ports import OriginalStore, RawFrame
+from pipeline.run.land import Landed
+from pipeline.run.prepared import Unreadable
+from pipeline.source.kafka_messages import KafkaMessage
+from pipeline.source.messages import Delivered, MessageRules, read_message, write_raw
+
+_HELD_BYTES = 65_536
+"""A larger message is not held while its frame is worked on: its content is among the originals."""
+
+
+def land_message(message: KafkaMessage, originals: OriginalStore, rules: MessageRules) -> Landed:
+    """Unwrap a message and keep its frame's bytes.
+
+    Raises:
+        TransientError: the copy cannot be written, or the disk of a claim check does not answer.
+    """
+    try:
+        delivered = read_message(message.value, message.headers, rules, name=message.name)
+        place = _keep(delivered, originals)
+    except UnreadableFrameError as error:
+        content = message.value or b""
+        raw = _number(message, message.name, sha256(content).hexdigest(), len(content))
+        return Landed(raw.path, raw.frame_id, raw.size, raw.path, raw, Unreadable(error.code, error.reason))
+    raw = _number(message, delivered.name, delivered.frame_id, delivered.size)
+    return Landed(raw.path, raw.frame_id, raw.size, place, raw)
+
+
+def _keep(delivered: Delivered, originals: OriginalStore) -> Path:
+    if delivered.payload is not None:
+        return originals.keep(delivered.frame_id, delivered.payload)
+    if delivered.path is None:
+        raise TypeError("a delivered frame has either its content or a path")
+    try:
+        frame_id, _, place = originals.put(delivered.path)
+    except UsageError as error:
+        raise UnreadableFrameError("claim_missing", str(error)) from error
+    if frame_id != delivered.frame_id:
+        raise UnreadableFrameError("hash_mismatch", f"{delivered.path} changed while it was read")
+    return place
+
+
+def _number(message: KafkaMessage, name: str, frame_id: str, size: int) -> RawFrame:
+    return RawFrame(name, Path(name), message.position, frame_id, size, now_utc(), message.empty)
+
+
+def lighten(message: KafkaMessage, landed: Landed) -> KafkaMessage:
+    """The message without a value that is kept elsewhere."""
+    if landed.fault is not None or message.size <= _HELD_BYTES:
+        return message
+    return replace(message, value=None)
+
+
+def restore(message: KafkaMessage, landed: Landed, originals: OriginalStore) -> KafkaMessage:
+    """A message to be kept as a dead letter, with the value that was put aside: as a raw one, whatever it was."""
+    place = originals.locate(landed.frame_id) if landed.fault is None and message.value is None else None
+    if place is None:
+        return message
+    outgoing = write_raw(place.read_bytes(), landed.path.name)
+    return replace(message, value=outgoing.value, headers=(*message.headers, *outgoing.headers))
