@@ -245,7 +245,7 @@ class KafkaSettings(Section):
     )
     poll_bytes: Annotated[int, Field(gt=0, description="Most bytes of messages taken at once")] = 64 * 2**20
     session_seconds: Annotated[float, Field(ge=6, le=300, description="A killed reader is missed after this long")] = (
-        30.0
+        10.0
     )
 
 

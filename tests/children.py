@@ -19,6 +19,7 @@ from typing import IO, Any
 
 _PRELOADED = [
     *("pipeline.wiring", "pipeline.store.tables_iceberg", "pipeline.store.milvus_lite", "pipeline.run.ingest"),
+    *("pipeline.streams", "pipeline.store.catalog_rest", "pipeline.store.milvus_server"),
     *("pipeline.run.prepare", "pipeline.run.verify", "astropy.io.fits", "astropy.wcs", "astropy_healpix", "sep"),
 ]
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import Any, Literal
 
 from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.output import print_json, print_table, remark, show_progress
 from pipeline.cli.ranges import FromOne, FromZero, Side
 from pipeline.errors import UsageError
-from pipeline.parts import open_originals, open_sql, open_tables
+from pipeline.parts import find_layout, open_originals, open_sql, open_tables
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.explain import find_verdict
 from pipeline.run.ingest import Ingestor
@@ -29,6 +31,7 @@ _QUERY = "flagged_per_night"
 def demo(
     directory: Path = Path("demo-output"),
     *,
+    profile: Literal["embedded", "full"] = "embedded",
     seed: FromZero = 7,
     frames: FromOne = 30,
     size: Side = 512,
@@ -36,10 +39,15 @@ def demo(
 ) -> int:
     """One simulated night: references, a night of frames, verdicts, a proof, a question in SQL, a picture.
 
+    On the full profile the night goes through Kafka, the shared catalogue, the Milvus server and Presto, into a
+    namespace of its own; then once more through the embedded stores, and the verdicts are compared bit for bit.
+
     Parameters
     ----------
     directory
         Gets the night, the state and the picture; an earlier demo there is replaced.
+    profile
+        Which services to use; for `full` they must be up (`oddframe stack up`).
     seed
         The same seed gives the same night.
     frames
@@ -49,9 +57,11 @@ def demo(
     """
     directory = directory.absolute()
     _clear(directory)
-    settings = load_settings(common.home or directory / "home")
+    settings = _choose_settings(directory, profile, common)
     truth = _simulate(directory / "night", seed, frames, size)
     reports, wrong = _run_night(settings, directory / "night")
+    if profile == "full":
+        wrong += _compare_with_embedded(directory, reports)
     flagged = [report for report in reports if report["status"] == "anomaly"]
     flagged.sort(key=lambda report: (report["p_value"], report["name"]))
     lines = [{**report, "truth": truth.get(report["name"], "?")} for report in flagged]
@@ -88,6 +98,28 @@ def _simulate(night: Path, seed: int, frames: int, size: int) -> dict[str, str]:
         return {Path(row["file"]).name: row["kind"] for row in csv.DictReader(file)}
 
 
+def _choose_settings(directory: Path, profile: str, common: Common) -> Settings:
+    home = common.home or directory / "home"
+    if profile == "embedded":
+        return _fix_profile(load_settings(home), "embedded")
+    layout, name = find_layout(load_settings(None)), f"demo_{token_hex(4)}"
+    home.mkdir(parents=True, exist_ok=True)
+    # Kept with the home: whoever looks further there finds the same services.
+    lines = (
+        'profile = "full"',
+        f'[stores]\nnamespace = "{name}"',
+        f'[kafka]\ntopic = "{name}"',
+        f"[stack]\nfirst_port = {layout.first_port}\ndata = {json.dumps(str(layout.data.absolute()))}",
+    )
+    (home / "oddframe.toml").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return _fix_profile(load_settings(home), "full")
+
+
+def _fix_profile(settings: Settings, profile: str) -> Settings:
+    # The option counts, whatever the environment says.
+    return settings.model_copy(update={"profile": profile})
+
+
 def _run_night(settings: Settings, night: Path) -> tuple[list[Report], int]:
     references, science = expand_paths([str(night / "references")]), expand_paths([str(night / "night")])
     with open_lake(settings) as lake:
@@ -95,12 +127,53 @@ def _run_night(settings: Settings, night: Path) -> tuple[list[Report], int]:
         with Ingestor(lake, request) as ingestor, show_progress("reference add", len(references)) as advance:
             for report in ingestor.ingest(references):
                 advance(report["name"])
-        reports: list[Report] = []
-        with Ingestor(lake, IngestRequest()) as ingestor, show_progress("ingest", len(science)) as advance:
-            for report in ingestor.ingest(science):
-                advance(report["name"])
-                reports.append(report)
+    reports = _read_topic(settings, science) if settings.profile == "full" else _read_files(settings, science)
+    with open_lake(settings) as lake:
         return reports, count_wrong(verify_lake(lake))
+
+
+def _read_files(settings: Settings, science: Sequence[Path]) -> list[Report]:
+    reports: list[Report] = []
+    with (
+        open_lake(settings) as lake,
+        Ingestor(lake, IngestRequest()) as ingestor,
+        show_progress("ingest", len(science)) as advance,
+    ):
+        for report in ingestor.ingest(science):
+            advance(report["name"])
+            reports.append(report)
+    return reports
+
+
+def _read_topic(settings: Settings, science: Sequence[Path]) -> list[Report]:
+    # The client of Kafka loads slowly.
+    from pipeline.source.producer import feed_topic  # noqa: PLC0415
+    from pipeline.streams import open_consumer, open_producer  # noqa: PLC0415
+
+    topic = settings.kafka.topic
+    with open_producer(settings, topic) as producer, show_progress("produce", len(science)) as advance:
+        feed_topic(science, producer, on_file=lambda path: advance(path.name))
+    reports: list[Report] = []
+    request = IngestRequest(record_duplicates=True)
+    with (
+        open_consumer(settings, topic, request, once=True) as consumer,
+        show_progress(f"topic {topic}", len(science)) as advance,
+    ):
+        for report in consumer.consume(lambda: False):
+            advance(report["name"])
+            reports.append(report)
+    return sorted(reports, key=lambda report: report["name"])
+
+
+def _compare_with_embedded(directory: Path, reports: Sequence[Report]) -> int:
+    """How many frames the embedded stores judge otherwise."""
+    settings = _fix_profile(load_settings(directory / "embedded"), "embedded")
+    again = {report["name"]: report for report in _run_night(settings, directory / "night")[0]}
+    other = [report["name"] for report in reports if again.get(report["name"]) != report]
+    remark(
+        f"the embedded profile gives the same verdict, bit for bit, on {len(reports) - len(other)} of {len(again)} frames"
+    )
+    return len(other) + abs(len(again) - len(reports))
 
 
 def _print_score(reports: Sequence[Report], truth: dict[str, str]) -> None:

@@ -67,22 +67,27 @@ class Ingestor:
 
     def redrive(self) -> Iterator[Report]:
         """Try everything in quarantine again, from the copies that were kept."""
+        groups = split_batches(self._list_quarantined(), self._lake.batch)
+        yield from self._overlap(self._send(Batch(group)) for group in groups)
+
+    def _list_quarantined(self) -> Iterator[Item | NotLanded]:
+        """What is in quarantine; a copy is located when its batch is made, for it may have to be fetched."""
         rows = sorted(self._lake.tables.scan("quarantine").to_pylist(), key=lambda r: r["at"])
-        items: list[Item | NotLanded] = []
         for row in {r["frame_id"]: r for r in rows}.values():
             if row["event"] != "quarantined":
                 continue
             place = self._lake.originals.locate(row["frame_id"])
             path = Path(row["source_partition"].removeprefix("spool:")) / row["name"]
             if place is None:
-                items.append(NotLanded(path, "its bytes were not kept; deliver it again"))
+                yield NotLanded(path, "its bytes were not kept; deliver it again")
                 continue
-            items.append(Item(Landed(path, row["frame_id"], row["bytes"], place), Standing.AGAIN, resumed=True))
-        yield from self._overlap(self._send(Batch(group)) for group in split_batches(items, self._lake.batch))
+            yield Item(Landed(path, row["frame_id"], row["bytes"], place), Standing.AGAIN, resumed=True)
 
     def begin(self, landed: Sequence[Landed]) -> Batch:
         """Send frames that came as messages, with their numbers, to the workers; `finish` the batches in this order."""
-        return self._send(Batch(list(self._sort_out(landed))))
+        batch = Batch(list(self._sort_out(landed)))
+        self._switch.reach("number")
+        return self._send(batch)
 
     def finish(self, batch: Batch, keep: Callable[[Sequence[SourcePosition]], set[SourcePosition]]) -> Iterator[Report]:
         """Wait for the workers, index, judge, commit and answer.

@@ -1,0 +1,71 @@
+"""`python -m tests.faults [NAME=ROUNDS ...]`: bring every fault about, print what became of it, keep the table."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.machine import describe_machine
+from tests.faults.scenarios import SCENARIOS, Tally
+from tests.faults.stage import open_stage
+
+_ROUNDS = {
+    "steps": 16, "random": 24, "services": 12, "workers": 8, "deliveries": 3, "connections": 4, "disk": 2,
+}  # fmt: skip
+_RESULT = Path(__file__).parents[2] / "bench" / "results" / "faults.json"
+
+
+def main() -> int:
+    """Exit code 1 where anything was lost, doubled or found wrong."""
+    asked = dict(argument.split("=") for argument in sys.argv[1:])
+    rounds = {name: int(asked.get(name, 0 if asked else count)) for name, count in _ROUNDS.items()}
+    tallies: list[Tally] = []
+    began = time.monotonic()
+    with open_stage(Path(tempfile.mkdtemp(prefix="oddframe-stack-"))) as stage:
+        for name, scenario in SCENARIOS.items():
+            if rounds[name]:
+                sys.stderr.write(f"{name}: {rounds[name]} rounds ...\n")
+                for tally in scenario(stage, rounds[name]):
+                    tallies.append(tally)
+                    sys.stderr.write(f"  {_to_line(tally)}\n")
+    _print(tallies)
+    lines = [_to_line(tally) for tally in tallies]
+    if not asked:
+        result = {"machine": describe_machine(), "seconds": round(time.monotonic() - began), "faults": lines}
+        _RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return int(any(line["lost"] or line["doubled"] or line["wrong"] for line in lines))
+
+
+def _to_line(tally: Tally) -> dict[str, object]:
+    seconds = sorted(tally.seconds) or [0.0]
+    return {
+        "fault": tally.fault,
+        "tried": tally.tried,
+        "kills": tally.kills,
+        "lost": tally.damage.lost,
+        "doubled": tally.damage.doubled,
+        "wrong": tally.damage.wrong,
+        "seconds_median": round(statistics.median(seconds), 1),
+        "seconds_worst": round(seconds[-1], 1),
+    }
+
+
+def _print(tallies: list[Tally]) -> None:
+    lines = [_to_line(tally) for tally in tallies]
+    table = Table(title=f"{sum(tally.kills for tally in tallies)} kills", title_justify="left")
+    for column in lines[0] if lines else ():
+        table.add_column(column.replace("_", " "), justify="left" if column == "fault" else "right")
+    for line in lines:
+        table.add_row(*map(str, line.values()))
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""A disk that is full: a small file system of its own under the home, filled up and emptied again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_BYTES = 4 * 2**20
+_FILLER = "filler"
+
+
+@contextmanager
+def lend_small_disk(place: Path) -> Iterator[Path | None]:
+    """A file system of a few MiB mounted at `place`; None where this user may not mount one."""
+    place.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={_BYTES}", "none", str(place)]
+    mounted = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    try:
+        yield place if mounted else None
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(place: Path) -> None:
+    """Leave no byte free."""
+    with (place / _FILLER).open("wb") as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        except OSError:
+            return
+
+
+def make_room(place: Path) -> None:
+    """Give back what `fill` took."""
+    (place / _FILLER).unlink()
