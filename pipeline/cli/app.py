@@ -54,6 +54,7 @@ _COMMANDS = {
     "archive": ("pipeline.cli.tables:archive", "Move old originals to the archive."),
     "maintain": ("pipeline.cli.maintain:maintain", "Tidy tables and vectors: merge, expire, remove orphans, compact."),
     "flows": ("pipeline.cli.flows:flows", "Serve or deploy the Prefect flows."),
+    "topic": ("pipeline.cli.topic:topic", "The Kafka topic that frames come in: lag, dead letters, re-drive."),
     "stack": ("pipeline.cli.stack:stack", "Kafka, Presto, Milvus and Prefect on this machine."),
     "doctor": ("pipeline.cli.tables:doctor", "Is everything there that a night needs?"),
 }

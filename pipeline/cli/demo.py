@@ -170,9 +170,8 @@ def _compare_with_embedded(directory: Path, reports: Sequence[Report]) -> int:
     settings = _fix_profile(load_settings(directory / "embedded"), "embedded")
     again = {report["name"]: report for report in _run_night(settings, directory / "night")[0]}
     other = [report["name"] for report in reports if again.get(report["name"]) != report]
-    remark(
-        f"the embedded profile gives the same verdict, bit for bit, on {len(reports) - len(other)} of {len(again)} frames"
-    )
+    same = len(reports) - len(other)
+    remark(f"the embedded profile gives the same verdict, bit for bit, on {same} of {len(again)} frames")
     return len(other) + abs(len(again) - len(reports))
 
 

@@ -145,20 +145,21 @@ class Committer:
 
     def _append_quarantine(self, batch: Batch) -> None:
         now = self._lake.clock()
-        open_now = self._open_quarantine(_known_ids(batch))
+        items = [(item, item.raw) for item in batch.working() if item.raw is not None]
+        formerly = [item.landed.formerly for item, _ in items if item.landed.formerly]
+        open_now = self._open_quarantine([*_known_ids(batch), *formerly])
         rows: list[Row] = []
-        for item in batch.working():
+        for item, raw in items:
             frame_id, result = item.landed.frame_id, item.result
-            if item.raw is None:
-                continue
             if isinstance(result, Unreadable) and frame_id not in open_now:
                 kept = self._lake.originals.locate(frame_id) is not None
-                rows.append(
-                    quarantine_row(item.raw, result.code, result.reason, event="quarantined", at=now, kept=kept)
-                )
-            elif isinstance(result, Prepared) and frame_id in open_now:
+                rows.append(quarantine_row(raw, result.code, result.reason, event="quarantined", at=now, kept=kept))
+            elif isinstance(result, Prepared):
                 reason = "decoded on a further attempt"
-                rows.append(quarantine_row(item.raw, open_now[frame_id], reason, event="redriven", at=now))
+                # A message that holds its frame now was in quarantine under its own content.
+                for freed in dict.fromkeys(i for i in (frame_id, item.landed.formerly) if i in open_now):
+                    row = quarantine_row(raw, open_now[freed], reason, event="redriven", at=now)
+                    rows.append({**row, "frame_id": freed})
         # The same content may come into quarantine twice, the same message may not.
         self._append("quarantine", rows, batch, ("frame_id", "event", "source_partition", "source_offset"))
 

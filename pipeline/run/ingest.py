@@ -25,6 +25,7 @@ from pipeline.run.references import ReferenceSet, load_references
 from pipeline.run.report import Report
 from pipeline.run.stored import load_reports, load_verdicts
 from pipeline.run.workers import WorkerPool
+from pipeline.source.places import is_partition
 from pipeline.source.spool import show_path
 
 _LEAST_FIRST = 64
@@ -77,7 +78,9 @@ class Ingestor:
             if row["event"] != "quarantined":
                 continue
             place = self._lake.originals.locate(row["frame_id"])
-            path = Path(row["source_partition"].removeprefix("spool:")) / row["name"]
+            # A message has no directory: it is read from where its bytes were kept.
+            directory = place.parent if place and is_partition(row["source_partition"]) else row["source_partition"]
+            path = Path(str(directory).removeprefix("spool:")) / row["name"]
             if place is None:
                 yield NotLanded(path, "its bytes were not kept; deliver it again")
                 continue
@@ -185,7 +188,7 @@ class Ingestor:
             resumed = self._is_resumed(file)
             if file.frame_id not in self._known:
                 standing = Standing.FRESH
-            elif file.frame_id in settled:
+            elif file.frame_id in settled and not file.again:
                 standing = Standing.KNOWN
             else:
                 standing = Standing.AGAIN

@@ -33,6 +33,8 @@ class Landed:
         place: where its bytes can be read from now on.
         message: of a log that gave it its number already; None: it is to be numbered.
         fault: why its message holds no frame; its content is the message then.
+        again: it is tried once more although it is known.
+        formerly: the content that its message went into quarantine as.
     """
 
     path: Path
@@ -41,6 +43,8 @@ class Landed:
     place: Path
     message: RawFrame | None = None
     fault: Unreadable | None = None
+    again: bool = False
+    formerly: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

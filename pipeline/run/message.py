@@ -12,7 +12,7 @@ from pipeline.ports import OriginalStore, RawFrame
 from pipeline.run.land import Landed
 from pipeline.run.prepared import Unreadable
 from pipeline.source.kafka_messages import KafkaMessage
-from pipeline.source.messages import Delivered, MessageRules, read_message, write_raw
+from pipeline.source.messages import AGAIN_HEADER, Delivered, MessageRules, read_message, write_raw
 
 _HELD_BYTES = 65_536
 """A larger message is not held while its frame is worked on: its content is among the originals."""
@@ -24,15 +24,17 @@ def land_message(message: KafkaMessage, originals: OriginalStore, rules: Message
     Raises:
         TransientError: the copy cannot be written, or the disk of a claim check does not answer.
     """
+    again = any(key == AGAIN_HEADER for key, _ in message.headers)
+    whole = sha256(message.value or b"").hexdigest() if again else None
     try:
         delivered = read_message(message.value, message.headers, rules, name=message.name)
         place = _keep(delivered, originals)
     except UnreadableFrameError as error:
         content = message.value or b""
         raw = _number(message, message.name, sha256(content).hexdigest(), len(content))
-        return Landed(raw.path, raw.frame_id, raw.size, raw.path, raw, Unreadable(error.code, error.reason))
+        return Landed(raw.path, raw.frame_id, raw.size, raw.path, raw, Unreadable(error.code, error.reason), again)
     raw = _number(message, delivered.name, delivered.frame_id, delivered.size)
-    return Landed(raw.path, raw.frame_id, raw.size, place, raw)
+    return Landed(raw.path, raw.frame_id, raw.size, place, raw, again=again, formerly=whole)
 
 
 def _keep(delivered: Delivered, originals: OriginalStore) -> Path:

@@ -12,7 +12,7 @@ from pipeline.ports import Positions, SourcePosition
 from pipeline.source.connection import KafkaConnection
 from pipeline.source.kafka_log import KafkaLog
 from pipeline.source.kafka_messages import KafkaMessage
-from pipeline.source.messages import Headers, Outgoing
+from pipeline.source.messages import AGAIN_HEADER, Headers, Outgoing
 from pipeline.source.producer import FrameProducer, ProducerRules, measure
 from pipeline.source.topics import LIMIT, ask_limit, create_topic
 
@@ -150,8 +150,8 @@ def resend(letter: DeadLetter) -> Outgoing:
         raise StoreError(
             f"the bytes of {letter.position.partition} at {letter.position.offset} are in the source alone"
         )
-    return Outgoing(letter.value, letter.headers)
+    return Outgoing(letter.value, (*letter.headers, (AGAIN_HEADER, b"yes")))
 
 
 def _strip(headers: Headers) -> tuple[tuple[str, bytes], ...]:
-    return tuple((key, content or b"") for key, content in headers if not key.startswith(_OURS))
+    return tuple((key, content or b"") for key, content in headers if not key.startswith((_OURS, AGAIN_HEADER)))

@@ -26,6 +26,9 @@ Headers = Sequence[tuple[str, bytes | None]]
 FORM_HEADER = "oddframe-form"
 NAME_HEADER = "oddframe-name"
 HASH_HEADER = "oddframe-sha256"
+AGAIN_HEADER = "oddframe-again"
+"""On a dead letter that is sent once more: what is known of its content does not settle it."""
+
 OWN_HEADERS = "oddframe-"
 """What begins so is ours; every other header is metadata that the sender declares."""
 
