@@ -1,4 +1,4 @@
-"""`python -m bench [throughput|memory|growth ...]`: measure, print, and keep the figures in bench/results."""
+"""`python -m bench [SUITE ...]`: measure, print, and keep the figures in bench/results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-SUITES = ("throughput", "memory", "growth")
+SUITES = ("throughput", "memory", "growth", "kafka", "latency", "soak", "maintain")
 
 
 def main() -> None:

@@ -1,23 +1,23 @@
-"""Move what grew old out of the way, and tidy the tables."""
+"""Move originals that grew old out of the way."""
 
 from __future__ import annotations
 
 from prefect import State, flow
 from prefect.states import Failed
 
-from flows.artifacts import count_problems, list_problems, summarise_archive, tabulate_archive, tell_archive
+from flows.artifacts import count_problems, list_problems, summarise_archive, tabulate_steps, tell_archive
 from flows.forms import ArchiveOptions
 from flows.publish import conclude, publish_story, track_steps
-from flows.tasks import check_archive, tidy_home
+from flows.tasks import check_archive, move_originals
 from pipeline.settings import load_settings
 
 _OPTIONS = ArchiveOptions()
-_STEPS = ("originals", "compact", "expire", "orphans", "checksums")
+_STEPS = ("originals", "checksums")
 
 
 @flow(name="archive")
 def archive(options: ArchiveOptions = _OPTIONS) -> State[None]:
-    """Archive old originals, merge small files, expire snapshots, remove orphans; nothing unproved is deleted.
+    """Archive old originals and read some of the archive again; nothing unproved is deleted.
 
     Args:
         options: What counts as old, and whether anything is changed.
@@ -27,10 +27,12 @@ def archive(options: ArchiveOptions = _OPTIONS) -> State[None]:
         chosen = settings.archive.model_copy(update={"after_days": options.older_than_days})
         settings = settings.model_copy(update={"archive": chosen})
     tell = track_steps("archive", _STEPS)
-    steps = tidy_home(settings, tell, dry_run=options.dry_run)
-    steps.append(check_archive(settings, tell, options.sample))
+    steps = [
+        move_originals(settings, tell, dry_run=options.dry_run),
+        check_archive(settings, tell, options.sample),
+    ]
     message = summarise_archive(steps)
-    publish_story("archive", tell_archive(steps), tabulate_archive(steps), message)
+    publish_story("archive", tell_archive(steps), tabulate_steps(steps), message)
     if count_problems(steps):
         return Failed(message=f"{message} {list_problems(steps)[0]}")
     return conclude(message)

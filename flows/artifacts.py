@@ -16,10 +16,10 @@ _MOST_TOLD = 5
 _ORDER = ("anomaly", "unreadable", "no_reference", "not_searched", "reference", "normal")
 _COUNTED = {
     "originals": ("moved", "bytes"),
-    "compact": ("files_before", "files_after"),
-    "expire": ("expired",),
-    "orphans": ("files",),
     "checksums": ("checked",),
+    "compact": ("files_before", "files_after", "left"),
+    "expire": ("expired",),
+    "orphans": ("files", "bytes"),
 }
 _MEANING = {
     "anomaly": "flagged: odder than the false-alarm budget allows",
@@ -73,13 +73,15 @@ def tabulate_audit(lines: Sequence[Line], most: int = MOST_ROWS) -> list[dict[st
     return [{key.replace("_", "-"): _cell(show(line.get(key))) for key in keys} for line in lines[:most]]
 
 
-def tabulate_archive(steps: Sequence[Line]) -> list[dict[str, Any]]:
+def tabulate_steps(steps: Sequence[Line]) -> list[dict[str, Any]]:
     """One row a step and table; what was done in words, as every step counts other things."""
     rows: list[dict[str, Any]] = []
     for step in steps:
-        told = {key: show(value) for key, value in step.items() if key not in ("step", "table", "dry_run", "examples")}
-        done = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in told.items())
-        rows.append({"step": step["step"], "table": step.get("table", ""), "done": done})
+        where = step.get("table") or step.get("collection", "")
+        hidden = ("step", "table", "collection", "dry_run", "examples")
+        told = {key: show(value) for key, value in step.items() if key not in hidden and value is not None}
+        done = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in told.items() if value)
+        rows.append({"step": step["step"], "where": where, "done": done})
     return rows
 
 
@@ -125,24 +127,46 @@ def tell_audit(lines: Sequence[Line]) -> str:
 
 
 def tell_archive(steps: Sequence[Line]) -> str:
-    """What housekeeping did, or would do, and what is wrong."""
-    dry = any(step.get("dry_run") for step in steps)
-    parts = ["# Archive" + (" (dry run: nothing was changed)" if dry else ""), summarise_archive(steps)]
+    """What was moved, or would be, and what is wrong."""
+    parts = [_head("Archive", steps), summarise_archive(steps)]
     parts += [f"- {escape(problem)}" for problem in list_problems(steps)]
+    return "\n\n".join(parts) + "\n"
+
+
+def tell_maintain(steps: Sequence[Line]) -> str:
+    """What housekeeping did, or would do, and what it left."""
+    parts = [_head("Maintenance", steps), summarise_maintain(steps)]
+    left = [_code(step["table"]) for step in steps if step.get("left")]
+    if left:
+        parts.append(f"Other writers were busy in {', '.join(left)}: the next run goes on there.")
+    unfinished = [_code(step["collection"]) for step in steps if step.get("state") == "unfinished"]
+    if unfinished:
+        parts.append(f"Milvus is still at work on {', '.join(unfinished)}.")
+    pins = sorted({(step["table"], name) for step in steps for name in step.get("pinned", ())})
+    if pins:
+        named = ", ".join(f"{_code(name)} of {_code(table)}" for table, name in pins)
+        parts.append(f"Kept whatever their age are the snapshots pinned as {named}.")
     return "\n\n".join(parts) + "\n"
 
 
 def summarise_archive(steps: Sequence[Line]) -> str:
     """One sentence, also the message of the run's final state."""
-    total = Counter[str]()
-    for step in steps:
-        for key in _COUNTED.get(step["step"], ()):
-            total[f"{step['step']} {key}"] += step[key]
+    total = _add_up(steps)
     return (
         f"{total['originals moved']} originals archived ({total['originals bytes'] / 2**20:.1f} MiB), "
-        f"{total['compact files_before'] - total['compact files_after']} small files merged away, "
-        f"{total['expire expired']} snapshots expired, {total['orphans files']} orphaned files removed, "
         f"{total['checksums checked']} checksums compared, {count_problems(steps)} problems."
+    )
+
+
+def summarise_maintain(steps: Sequence[Line]) -> str:
+    """One sentence, also the message of the run's final state."""
+    total = _add_up(steps)
+    vectors = sum(step["step"] == "vectors" for step in steps)
+    return (
+        f"{total['compact files_before'] - total['compact files_after']} small files merged away"
+        f" ({total['compact left']} left), {total['expire expired']} snapshots expired, "
+        f"{total['orphans files']} orphaned files removed ({total['orphans bytes'] / 2**20:.1f} MiB), "
+        f"{vectors} vector collections looked after."
     )
 
 
@@ -202,6 +226,20 @@ def escape(text: object) -> str:
     """Text from a frame as text: nothing in it is markdown or HTML."""
     plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#|!~])", r"\\\1", plain)
+
+
+def _head(title: str, steps: Sequence[Line]) -> str:
+    dry = any(step.get("dry_run") for step in steps)
+    return f"# {title}" + (" (dry run: nothing was changed)" if dry else "")
+
+
+def _add_up(steps: Sequence[Line]) -> Counter[str]:
+    """Sums over tables, by step and what is counted."""
+    total = Counter[str]()
+    for step in steps:
+        for key in _COUNTED.get(step["step"], ()):
+            total[f"{step['step']} {key}"] += step[key]
+    return total
 
 
 def _report_row(report: Line) -> dict[str, Any]:

@@ -9,16 +9,19 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.deployments.runner import RunnerDeployment
+from prefect.events import DeploymentTriggerTypes
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.templating import apply_values
 from prefect.workers.process import ProcessWorker
+from pydantic import TypeAdapter
 
 from pipeline.errors import StoreError
 
 POOL = "oddframe"
+_TRIGGERS: TypeAdapter[list[DeploymentTriggerTypes]] = TypeAdapter(list[DeploymentTriggerTypes])
 _HOMES = (
     Path(__file__).resolve().parent / "deploy",  # an installed package carries the file inside it
     Path(__file__).resolve().parents[1] / "deploy",  # a checkout has it beside the package
@@ -77,6 +80,7 @@ def _build(entry: dict[str, Any]) -> RunnerDeployment:
         parameters=entry.get("parameters"),
         description=entry["description"],
         tags=entry["tags"],
+        triggers=list[Any](_TRIGGERS.validate_python(entry.get("triggers", []))),
         # By module, so that it loads from whatever directory a run starts in.
         entrypoint_type=EntrypointType.MODULE_PATH,
     )

@@ -58,7 +58,27 @@ class FileList(_Form):
         return f"{Path(self.paths[0]).name}{more}"
 
 
-Source = Annotated[SpoolFolder | FileList, Field(title="Frames from")]
+class TopicMessages(_Form):
+    """Whatever a Kafka topic holds that the lake does not."""
+
+    model_config = ConfigDict(title="Kafka topic")
+
+    topic: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9._-]{1,240}$",
+            title="Topic",
+            description="Read from where the lake is to where the topic ends when the run starts.",
+        ),
+    ]
+
+    @property
+    def label(self) -> str:
+        """How a run over it is named."""
+        return f"topic {self.topic}"
+
+
+Source = Annotated[SpoolFolder | FileList | TopicMessages, Field(title="Frames from")]
 
 
 class IngestOptions(_Form):
@@ -94,9 +114,7 @@ class ReferenceOptions(_Form):
 class ArchiveOptions(_Form):
     """What grows old and when."""
 
-    dry_run: Annotated[
-        bool, Field(title="Dry run", description="Say what would be moved and deleted, and change nothing.")
-    ] = False
+    dry_run: Annotated[bool, Field(title="Dry run", description="Say what would be moved, and change nothing.")] = False
     older_than_days: Annotated[
         float | None,
         Field(ge=0, title="Older than, days", description="Move originals older than this; none: as the settings say."),
@@ -105,6 +123,14 @@ class ArchiveOptions(_Form):
         int,
         Field(ge=0, title="Checksums to compare", description="So many archived originals, other ones every day."),
     ] = 1000
+
+
+class MaintainOptions(_Form):
+    """How tables and vectors are tidied; what is small or old stands in the settings."""
+
+    dry_run: Annotated[
+        bool, Field(title="Dry run", description="Say what would be merged and removed, and change nothing.")
+    ] = False
 
 
 class VerifyOptions(_Form):

@@ -7,13 +7,13 @@ from pathlib import Path
 from prefect import State, flow
 
 from flows.artifacts import sort_reports, summarise_reports
-from flows.forms import IngestOptions, Source, SpoolFolder, embedding_name
-from flows.publish import conclude, publish_picture, publish_reports, track
-from flows.tasks import check_lake, draw_oddest, ingest_batch
+from flows.forms import IngestOptions, Source, SpoolFolder, TopicMessages, embedding_name
+from flows.publish import conclude, publish_picture, publish_reports, track, track_count
+from flows.tasks import check_lake, draw_oddest, ingest_batch, read_topic
 from pipeline.run.batch import IngestRequest
 from pipeline.run.report import Report
 from pipeline.run.sweep import Sweep, plan_files, plan_spool
-from pipeline.settings import load_settings
+from pipeline.settings import Settings, load_settings
 from pipeline.wiring import open_lake
 
 _OPTIONS = IngestOptions()
@@ -24,15 +24,18 @@ def ingest(source: Source, options: IngestOptions = _OPTIONS) -> State[None]:
     """Bring frames in, compare each with its references and say what it is.
 
     Args:
-        source: Which frames: what is new in a spool folder, or files named one by one.
+        source: Which frames: what is new in a spool folder or a Kafka topic, or files named one by one.
         options: How they are judged, and what is done afterwards.
     """
+    settings = load_settings()
+    if isinstance(source, TopicMessages):
+        return _finish(settings, source.label, _read(settings, source.topic, options), options)
     spool = isinstance(source, SpoolFolder)
     request = IngestRequest(
         embedding=embedding_name(options.embedding), record_duplicates=spool, judge_again=options.again
     )
     reports: list[Report] = []
-    with open_lake(load_settings()) as lake:
+    with open_lake(settings) as lake:
         if isinstance(source, SpoolFolder):
             batches = plan_spool(lake, Path(source.spool), options.batch)
         else:
@@ -42,8 +45,23 @@ def ingest(source: Source, options: IngestOptions = _OPTIONS) -> State[None]:
         with Sweep(lake, request, spool=spool) as sweep:
             for number, batch in track("ingest", batches):
                 reports += ingest_batch(sweep, batch, number, len(batches), len(batch))
+    return _finish(settings, source.label, reports, options)
+
+
+def _read(settings: Settings, topic: str, options: IngestOptions) -> list[Report]:
+    request = IngestRequest(
+        embedding=embedding_name(options.embedding), record_duplicates=True, judge_again=options.again
+    )
+    batch = settings.batch.model_copy(update={"bulk_frames": options.batch})
+    tell = track_count("ingest", options.batch)
+    return read_topic(settings.model_copy(update={"batch": batch}), topic, request, tell)
+
+
+def _finish(settings: Settings, label: str, reports: list[Report], options: IngestOptions) -> State[None]:
+    """Prove, tell, draw."""
+    with open_lake(settings) as lake:
         checks = [check.to_json() for check in check_lake(lake)] if options.verify else None
-        publish_reports("ingest", f"Ingest of {source.label}", reports, checks)
+        publish_reports("ingest", f"Ingest of {label}", reports, checks)
         flagged = [report for report in sort_reports(reports) if report["status"] == "anomaly"]
         if flagged and options.picture:
             oddest = flagged[0]

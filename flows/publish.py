@@ -34,6 +34,19 @@ def track(key: str, batches: Sequence[Sequence[Path]]) -> Iterator[tuple[int, Se
         update_progress_artifact(artifact, progress=100.0 * done / total if total else 100.0, description=text)
 
 
+def track_count(key: str, every: int) -> Callable[[int], None]:
+    """A function to call with how many frames are done, where nobody knows how many will come."""
+    artifact = cast("UUID", create_progress_artifact(0.0, key=f"{key}-progress", description="no frame yet"))
+
+    def tell(done: int) -> None:
+        # It never shows a hundred before the end: half of what is left for each further batch.
+        if done % every == 0:
+            share = 100.0 * (1.0 - 0.5 ** (done // every))
+            update_progress_artifact(artifact, progress=share, description=f"{done} frames so far")
+
+    return tell
+
+
 def track_steps(key: str, steps: Sequence[str]) -> Callable[[str, int, int], None]:
     """A function to call with (step, done, total): a progress artifact follows, a hundred times at most."""
     artifact = cast("UUID", create_progress_artifact(0.0, key=f"{key}-progress", description="starting"))

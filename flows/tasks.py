@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.clock import now_utc
 from pipeline.errors import TransientError
 from pipeline.parts import open_originals
 from pipeline.run.archive import Progress, verify_checksums
+from pipeline.run.batch import IngestRequest
 from pipeline.run.lake import Lake
 from pipeline.run.reference import audit_references
 from pipeline.run.repair import repair_lake
@@ -24,7 +25,7 @@ from pipeline.run.report import Report
 from pipeline.run.sweep import Sweep, draw_frame
 from pipeline.run.verify import Check, verify_lake
 from pipeline.settings import Settings
-from pipeline.wiring import archive_home
+from pipeline.wiring import archive_home, maintain_home
 
 Line = dict[str, Any]
 
@@ -68,6 +69,21 @@ def ingest_batch(sweep: Sweep, paths: Sequence[Path], number: int, total: int, f
     return sweep.ingest(paths)
 
 
+@task(**_again("read topic {topic}"))
+def read_topic(settings: Settings, topic: str, request: IngestRequest, tell: Callable[[int], None]) -> list[Report]:
+    """Bring in what a topic holds that the lake does not; `tell` is told how many frames are done."""
+    # The client of Kafka loads slowly, and most runs do without.
+    from pipeline.streams import open_consumer  # noqa: PLC0415
+
+    spare_workers()
+    reports: list[Report] = []
+    with open_consumer(settings, topic, request, once=True) as consumer:
+        for report in consumer.consume(lambda: False):
+            reports.append(report)
+            tell(len(reports))
+    return reports
+
+
 @task(**_again("verify every store"))
 def check_lake(lake: Lake) -> list[Check]:
     """Compare source, tables, vectors and originals."""
@@ -86,10 +102,16 @@ def audit_lake(lake: Lake) -> list[Line]:
     return audit_references(lake)
 
 
-@task(**_again("archive, compact, expire, remove orphans"))
+@task(**_again("archive old originals"))
+def move_originals(settings: Settings, tell: Progress, *, dry_run: bool) -> Line:
+    """Copy, prove, delete; may be stopped anywhere and run again."""
+    return archive_home(settings, dry_run=dry_run, on_progress=tell).to_json()
+
+
+@task(**_again("compact, expire, remove orphans"))
 def tidy_home(settings: Settings, tell: Progress, *, dry_run: bool) -> list[Line]:
-    """Housekeeping, in its order; may be stopped anywhere and run again."""
-    return [step.to_json() for step in archive_home(settings, dry_run=dry_run, on_progress=tell)]
+    """Housekeeping of tables and vectors, in its order; may be stopped anywhere and run again."""
+    return [step.to_json() for step in maintain_home(settings, dry_run=dry_run, on_progress=tell)]
 
 
 @task(**_again("compare {sample} checksums in the archive"))

@@ -24,6 +24,7 @@ from pipeline.sections import (
     DecodeSettings,
     EmbedSettings,
     KafkaSettings,
+    MaintainSettings,
     MilvusSettings,
     PrestoSettings,
     SearchSettings,
@@ -53,6 +54,7 @@ class Settings(BaseSettings):
     search: SearchSettings = SearchSettings()
     batch: BatchSettings = BatchSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    maintain: MaintainSettings = MaintainSettings()
     stores: StoreSettings = StoreSettings()
     catalog: CatalogSettings = CatalogSettings()
     presto: PrestoSettings = PrestoSettings()

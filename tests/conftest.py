@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.s3 import S3Service
 
 # A deadline measures how busy the machine is, not the code; limits on time have tests of their own.
 settings.register_profile("oddframe", deadline=None)
@@ -25,3 +28,11 @@ def real_data() -> Path:
     if named:
         pytest.fail(f"{REAL_DATA} names {named}, which is no folder")
     pytest.skip(f"no real frames: set {REAL_DATA} to their folder (there is none beside the checkout either)")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory) -> Iterator[S3Service]:
+    """An S3 service, the same for the whole run; every archive in it is a prefix of its own."""
+    service = S3Service(tmp_path_factory.mktemp("s3"))
+    yield service
+    service.stop()

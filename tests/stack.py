@@ -50,12 +50,12 @@ def _find_stack() -> Layout | str:
         find_maven()
     except UsageError as error:
         return str(error)
-    _clear_left_behind()
     return start_stack(Path(tempfile.mkdtemp(prefix=_PREFIX)), _NEEDED)[0]
 
 
 def start_stack(data: Path, names: tuple[str, ...]) -> tuple[Layout, Supervisor]:
     """Start these services with all state in a directory that goes with this process, as they do."""
+    _clear_left_behind()
     layout = Layout(data, _cache(), find_ports())
     services = [service for service in list_services(layout, data / "home") if service.name in names]
     supervisor = Supervisor(layout, services)

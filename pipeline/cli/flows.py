@@ -79,11 +79,7 @@ def deploy(*, spool: Path | None = None, common: Common = COMMON) -> int:
     spool
         Folder that the scheduled ingest looks into, as the workers see it; by default `spool` in the home.
     """
-    api = os.environ.get("PREFECT_API_URL", "").rstrip("/")
-    if not api.startswith(("http://", "https://")):
-        raise UsageError("PREFECT_API_URL names no server; set it, e.g. to http://127.0.0.1:4200/api")
-    if not is_healthy(f"{api}/health"):
-        raise TransientError(f"no Prefect server answers at {api}; start it, or set PREFECT_API_URL")
+    api = _find_server()
     settings = load_settings(common.home)
     from flows.deployments import POOL, find_prefect_file, make_pool  # noqa: PLC0415 - Prefect loads slowly
 
@@ -100,6 +96,35 @@ def deploy(*, spool: Path | None = None, common: Common = COMMON) -> int:
         print_json({"api": api, "pool": POOL, "home": str(settings.home)})
     remark(f"deployed to {api}; start a worker with: prefect worker start --pool {POOL}")
     return 0
+
+
+@flows.command
+def notify(topic: str | None = None, *, common: Common = COMMON) -> int:
+    """Tell the Prefect server at PREFECT_API_URL that frames came: the deployment `topic` reads them.
+
+    Parameters
+    ----------
+    topic
+        The topic they came to; by default the one of the settings.
+    """
+    api = _find_server()
+    chosen = topic or load_settings(common.home).kafka.topic
+    from flows.notify import notify as send  # noqa: PLC0415 - Prefect loads slowly
+
+    send(chosen)
+    if common.json:
+        print_json({"api": api, "topic": chosen})
+    remark(f"{api} knows that frames came to topic {chosen}")
+    return 0
+
+
+def _find_server() -> str:
+    api = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    if not api.startswith(("http://", "https://")):
+        raise UsageError("PREFECT_API_URL names no server; set it, e.g. to http://127.0.0.1:4200/api")
+    if not is_healthy(f"{api}/health"):
+        raise TransientError(f"no Prefect server answers at {api}; start it, or set PREFECT_API_URL")
+    return api
 
 
 def _start(

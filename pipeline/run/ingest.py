@@ -104,7 +104,9 @@ class Ingestor:
         given_up = [i for i in batch.landed() if i.raw is not None and i.raw.position not in allowed]
         self._committer.forget(given_up)
         # Another process will bring them in: here they are as if they had not come.
-        self._known.difference_update(i.landed.frame_id for i in given_up if i.standing is Standing.FRESH)
+        for item in given_up:
+            if item.standing is Standing.FRESH:
+                self._known.discard(item.landed.frame_id)
         batch.items = [item for item in batch.items if item not in given_up]
         if batch.items:
             yield from self._finish(batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pipeline.embed.types import Embedding
 from pipeline.judge.eligibility import EligibilityRule
 from pipeline.judge.prefilter import SearchRules
 from pipeline.ports import FrameSource, MessageLog, OriginalStore, TableStore, VectorSpec, VectorStore
+from pipeline.run.known import KnownIds
 from pipeline.run.prepared import PreparePlan
 
 # Written once, in pyproject.toml; every verdict carries it.
@@ -70,12 +70,10 @@ def spec_of(embedding: Embedding) -> VectorSpec:
     return VectorSpec(embedding.name, embedding.version, embedding.dimension)
 
 
-def load_known(lake: Lake) -> set[str]:
+def load_known(lake: Lake) -> KnownIds:
     """Every frame id the lake has a row or a verdict of."""
-    known: set[str] = set()
-    for table in ("frames", "verdicts"):
-        known |= {sys.intern(i) for i in lake.tables.scan(table, ["frame_id"]).column("frame_id").to_pylist()}
-    return known
+    columns = (lake.tables.scan(table, ["frame_id"]).column("frame_id") for table in ("frames", "verdicts"))
+    return KnownIds(frame_id for column in columns for chunk in column.chunks for frame_id in chunk.to_pylist())
 
 
 class KillSwitch:

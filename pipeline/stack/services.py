@@ -196,7 +196,13 @@ def _prefect(layout: Layout) -> Service:
 
 def _worker(layout: Layout, home: Path) -> Service:
     port = layout.port("prefect")
-    environment = _prefect_environment(layout) | {"ODDFRAME_HOME": str(home)}
+    # What runs there uses the services that run beside it.
+    environment = _prefect_environment(layout) | {
+        "ODDFRAME_HOME": str(home),
+        "ODDFRAME_PROFILE": "full",
+        "ODDFRAME_STACK__FIRST_PORT": str(layout.first_port),
+        "ODDFRAME_STACK__DATA": str(layout.data.absolute()),
+    }
     return Service(
         "worker",
         (sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "local"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -73,7 +74,12 @@ def quote(value: str) -> str:
 
 def fit_text(value: str | None) -> str:
     """Text as the collection keeps it: cut to what its column holds, empty for unknown."""
-    return UNKNOWN_TEXT if value is None else value.encode(errors="replace")[:LONGEST_TEXT].decode(errors="ignore")
+    content = UNKNOWN_TEXT.encode() if value is None else value.encode(errors="replace")
+    if len(content) <= LONGEST_TEXT:
+        return content.decode()
+    # Two long texts that begin alike must not become one.
+    digest = hashlib.sha256(content).hexdigest()
+    return content[: LONGEST_TEXT - len(digest)].decode(errors="ignore") + digest
 
 
 def to_epoch(moment: datetime | None) -> int:

@@ -7,7 +7,7 @@ writers and readers need not stop.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from posixpath import normpath
@@ -19,6 +19,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError, UsageError
 from pipeline.store.compaction_iceberg import compact_table
@@ -78,8 +79,13 @@ class IcebergMaintenance:
             old = {s.snapshot_id for s in everything if replaced.get(s.snapshot_id, s.timestamp_ms) < limit}
             old -= self._protect(table, current)
             if old and not dry_run:
+                # Through the catalogue: pyiceberg's own call copies all metadata once for each snapshot.
                 with name_conflicts(table):
-                    current.maintenance.expire_snapshots().by_ids(sorted(old)).commit()
+                    current.catalog.commit_table(
+                        current,
+                        (AssertTableUUID(uuid=current.metadata.table_uuid),),
+                        (RemoveSnapshotsUpdate(snapshot_ids=sorted(old)),),
+                    )
             return Expiry(table, len(old), len(everything) - len(old), _list_tags(current), dry_run)
 
         return self._change(table, forget)
@@ -146,11 +152,8 @@ class IcebergMaintenance:
             TransientError: the files cannot be listed or removed.
         """
         place, files = _list_files(self._tables.raw(table))
-        # Metadata after the listing: a file that a commit in between made is not among the listed ones.
-        current, named = self._find_named(table, place, files)
-        named |= {_path_of(entry.metadata_file) for entry in current.metadata.metadata_log}
-        named |= {_checksum_of(path) for path in named}
-        orphans = sorted(path for path, info in files.items() if path not in named and _is_older(info, older_than))
+        old = {path for path, info in files.items() if _is_older(info, older_than)}
+        orphans = sorted(self._find_orphans(table, place, files.keys(), old))
         for path in [] if dry_run else orphans:
             try:
                 place.delete_file(path)
@@ -160,19 +163,32 @@ class IcebergMaintenance:
                 raise TransientError(f"cannot remove {path}: {error}") from error
         return Sweep(table, tuple(orphans), sum(files[path].size or 0 for path in orphans), dry_run)
 
-    def _find_named(self, table: str, place: fs.FileSystem, files: Mapping[str, fs.FileInfo]) -> tuple[Table, set[str]]:
-        """The table, and the files it needs: every one of them is there."""
+    def _find_orphans(self, table: str, place: fs.FileSystem, listed: Collection[str], old: set[str]) -> set[str]:
+        """Those of the old files that the table does not need; metadata is read after the listing.
+
+        So a file that a commit made in between is not among the listed ones.
+        """
         for _ in range(_ATTEMPTS):
             current = self._tables.raw(table)
             read_from = current.metadata_location
+            replaced = {_path_of(entry.metadata_file) for entry in current.metadata.metadata_log}
+            left = old - replaced - {_checksum_of(path) for path in replaced}
+            unlisted: set[str] = set()
             try:
-                named = {_path_of(location) for location in _list_named(current)}
-                unlisted = sorted(named - files.keys())
-                missing = [info.path for info in place.get_file_info(unlisted) if info.type != fs.FileType.File]
+                for path in map(_path_of, _list_named(current)):
+                    left -= {path, _checksum_of(path)}
+                    unlisted |= {path}.difference(listed)
+                    if not left:
+                        # Nothing is removed, whatever else is named: no need to read on.
+                        return left
+                looked_for = place.get_file_info(sorted(unlisted))
+                missing = [info.path for info in looked_for if info.type != fs.FileType.File]
             except FileNotFoundError as error:
-                named, missing = set(), [str(error)]
+                missing = [str(error)]
+            except OSError as error:
+                raise TransientError(f"cannot read the metadata of table {table}: {error}") from error
             if not missing:
-                return current, named
+                return left
             # Another process may have expired and swept what this metadata names; if so, it is not the newest any more.
             if self._tables.raw(table).metadata_location == read_from:
                 raise StoreError(
@@ -234,13 +250,14 @@ def _list_files(table: Table) -> tuple[fs.FileSystem, dict[str, fs.FileInfo]]:
 
 
 def _list_named(table: Table) -> Iterator[str]:
-    """Every file that the table's metadata and its snapshots need."""
+    """Every file that the table's metadata and its snapshots need; those of the newest snapshot before older ones."""
     yield table.metadata_location
     yield from (statistics.statistics_path for statistics in table.metadata.statistics)
     yield from (statistics.statistics_path for statistics in table.metadata.partition_statistics)
     seen: set[str] = set()
-    for snapshot in table.snapshots():
-        yield snapshot.manifest_list
+    newest_first = sorted(table.snapshots(), key=lambda snapshot: snapshot.sequence_number or 0, reverse=True)
+    yield from (snapshot.manifest_list for snapshot in newest_first)
+    for snapshot in newest_first:
         for manifest in snapshot.manifests(table.io):
             if manifest.manifest_path not in seen:
                 seen.add(manifest.manifest_path)

@@ -10,6 +10,7 @@ from pymilvus import MilvusClient, MilvusException
 
 from pipeline.errors import TransientError
 from pipeline.ports import VectorCompaction, VectorSpec
+from pipeline.store.filters import quote
 from pipeline.store.maintenance_milvus import compact_collections
 from pipeline.store.milvus_faults import Faults, first_line
 from pipeline.store.milvus_layout import name_collection
@@ -41,7 +42,7 @@ class ServerVectors(MilvusVectors):
             with Faults("query"):
                 page = self._client.query(
                     name_collection(spec),
-                    filter=f'({expression}) and id > "{last}"',
+                    filter=f"({expression}) and id > {quote(last)}",
                     output_fields=sorted({"id", *fields}),
                     partition_names=partitions or [],
                     consistency_level="Strong",

@@ -30,6 +30,8 @@ _REFUSED: Mapping[type[exp.Expr], str] = {
     exp.ReadCSV: "read_csv is refused: read from tables and views",
     exp.ReadParquet: "read_parquet is refused: read from tables and views",
     exp.Columns: "columns() is refused: name the columns",
+    exp.Comprehension: "a list comprehension is refused: write transform or filter",
+    exp.CurrentUser: "current_user is refused: every statement runs under the name that the settings give",
     exp.AtTimeZone: "AT TIME ZONE is refused: every time here is UTC",
     exp.Translate: "there is no function translate here; did you mean replace?",
     exp.ConcatWs: "there is no function concat_ws here; did you mean array_join?",

@@ -126,6 +126,8 @@ def _check_size(text: str) -> None:
         raise UsageError(f"the statement has {len(text)} characters: at most {_MAX_LENGTH} are read")
     if "\x00" in text:
         raise UsageError("the statement holds a NUL character: remove it")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UsageError("the statement is not UTF-8: save or send it as such")
 
 
 def _check_nesting(text: str) -> None:
@@ -149,6 +151,10 @@ def _check_reads_only(tree: exp.Expr) -> None:
             raise UsageError(f"{node.key.upper()} is refused: statements here only read; write {_READS}")
         if isinstance(node, exp.With) and node.args.get("recursive"):
             raise UsageError("WITH RECURSIVE is refused: Presto has no recursive queries")
+        if isinstance(node, exp.Star) and any(node.args.values()):
+            raise UsageError("a star that leaves out, renames or replaces columns is refused: name the columns")
+        if isinstance(node, exp.TableSample):
+            raise UsageError("TABLESAMPLE is refused: no sample is drawn twice; write ORDER BY and LIMIT")
         if isinstance(node, (exp.Version, exp.HistoricalData)):
             raise UsageError("FOR VERSION or TIMESTAMP AS OF is refused in the text: ask with the as-of option")
 

@@ -200,9 +200,12 @@ class IcebergTables:
         # Asked first: it refreshes the table, which must not happen between looking and committing.
         schema = self._arrow_schema(table)
         left_out: list[Mapping[str, Any]] = []
+        # What this process saw last is most often the newest; a commit on anything older is refused.
+        current = self._tables[table]
         for attempt in stamina.retry_context(on=CommitConflictError, attempts=_COMMIT_ATTEMPTS, timeout=60):
             with attempt:
-                current = self._load(table)
+                if attempt.num > 1:
+                    current = self._load(table)
                 there = self._newcomers.find(table, current, unique) if unique else set()
                 fresh = [row for row in rows if not there or _key_of(row, unique) not in there]
                 left_out = [row for row in rows if there and _key_of(row, unique) in there]

@@ -6,9 +6,14 @@ Night 10: f1, f2, f3 of camA and f5 of camB. Night 11: f4 of camA, f6 and f7 of 
 from __future__ import annotations
 
 import atexit
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date, datetime
-from functools import lru_cache
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import sleep
 from typing import Any
 
 import pyarrow as pa
@@ -17,15 +22,18 @@ from pipeline.store.schema import TABLES
 from pipeline.store.sql_catalog import SqlCatalog, find_sql_directory
 from pipeline.store.sql_duckdb import DuckDbSql
 from pipeline.store.sql_engine import SqlEngine
-from pipeline.store.sql_history import TableHistory
+from pipeline.store.sql_history import AsOf, TableHistory
+from pipeline.store.sql_parameters import Value
 from pipeline.store.sql_presto import PrestoSql
 from pipeline.store.sql_presto_client import PrestoServer
-from pipeline.store.tables_iceberg import IcebergTables
+from pipeline.store.sql_rows import SqlResult
+from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog
 from tests.contract.rest_catalog import lend_namespace, open_shared
 from tests.stack import require_stack
 
 CATALOG = SqlCatalog.load(find_sql_directory())
 ENGINES = ("duckdb", "presto")
+NOTHING: Mapping[str, Value] = {}
 
 N10, N11 = date(2024, 1, 10), date(2024, 1, 11)
 
@@ -235,14 +243,59 @@ def embed(tables: IcebergTables) -> DuckDbSql:
     return DuckDbSql(scan, CATALOG, history=TableHistory(tables.raw))
 
 
-@lru_cache(maxsize=1)
+@cache
 def open_world() -> PrestoServer:
     """These rows in Iceberg tables that Presto reads; they go with the process."""
+    stack = require_stack()
+    tables, namespace = _lend_tables()
+    fill(tables)
+    tables.close()
+    return PrestoServer("127.0.0.1", stack.port("presto"), schema=namespace)
+
+
+def fill(tables: IcebergTables) -> int:
+    """Write these rows; the snapshot that all of them are there at."""
+    return [tables.append(name, rows) for name, rows in ROWS.items()][-1] or 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An engine and the moment it is asked about."""
+
+    engine: SqlEngine
+    as_of: AsOf | None = None
+
+    def query(self, text: str, parameters: Mapping[str, Value] = NOTHING, limit: int | None = None) -> SqlResult:
+        return self.engine.query(text, parameters, limit, self.as_of)
+
+
+@cache
+def open_then(kind: str) -> Asked:
+    """An engine asked about a moment at which there were these rows alone; every one was written again since."""
+    tables, namespace = _lend_home() if kind == "duckdb" else _lend_tables()
+    snapshot = fill(tables)
+    # Snapshots are told apart by milliseconds.
+    sleep(0.02)
+    fill(tables)
+    if kind == "duckdb":
+        return Asked(embed(tables), snapshot)
+    server = PrestoServer("127.0.0.1", require_stack().port("presto"), schema=namespace)
+    return Asked(PrestoSql(server, CATALOG, history=TableHistory(tables.raw)), snapshot)
+
+
+def _lend_tables() -> tuple[IcebergTables, str]:
+    """Tables of the local stack and their namespace, which go with the process."""
     stack, held = require_stack(), ExitStack()
     atexit.register(held.close)
     namespace = held.enter_context(lend_namespace(stack))
-    tables = open_shared(stack, namespace)
-    for name, rows in ROWS.items():
-        tables.append(name, rows)
-    tables.close()
-    return PrestoServer("127.0.0.1", stack.port("presto"), schema=namespace)
+    return open_shared(stack, namespace), namespace
+
+
+def _lend_home() -> tuple[IcebergTables, str]:
+    """Tables in a directory that goes with the process."""
+    held = ExitStack()
+    atexit.register(held.close)
+    home = Path(held.enter_context(TemporaryDirectory()))
+    tables = IcebergTables(open_sqlite_catalog(home / "catalog.db", home / "warehouse"))
+    tables.create_missing()
+    return tables, ""

@@ -1,4 +1,7 @@
-"""Every view and query of `sql/` over a small known world, on every engine; the answers are written by hand."""
+"""Every view and query of `sql/` over a small known world, on every engine, now and as of then.
+
+The answers are written by hand.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from pipeline.store.sql_engine import SqlEngine
 from pipeline.store.sql_rows import SqlResult, row_to_json
-from tests.contract.sql_world import CATALOG, ENGINES, open_engine
+from tests.contract.sql_world import CATALOG, ENGINES, Asked, open_engine, open_then
+
+NOW, THEN = "", " as of then"
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> SqlEngine:
-    return open_engine(request.param)
+@pytest.fixture(scope="module", params=[engine + moment for engine in ENGINES for moment in (NOW, THEN)])
+def engine(request: pytest.FixtureRequest) -> Asked:
+    name = request.param.removesuffix(THEN)
+    return Asked(open_engine(name)) if name == request.param else open_then(name)
 
 
 def answer(result: SqlResult) -> list[list[object]]:
@@ -24,11 +29,11 @@ def answer(result: SqlResult) -> list[list[object]]:
     ]
 
 
-def ask(engine: SqlEngine, text: str, **parameters: Any) -> list[list[object]]:
+def ask(engine: Asked, text: str, **parameters: Any) -> list[list[object]]:
     return answer(engine.query(text, parameters))
 
 
-def run(engine: SqlEngine, name: str, **given: object) -> list[list[object]]:
+def run(engine: Asked, name: str, **given: object) -> list[list[object]]:
     return answer(engine.query(*CATALOG.bind(name, given)))
 
 
@@ -286,25 +291,25 @@ QUERIES: dict[str, list[tuple[dict[str, object], list[list[object]]]]] = {
 
 
 @pytest.mark.parametrize("name", sorted(CATALOG.views))
-def test_a_view_gives_the_known_answer(engine: SqlEngine, name: str) -> None:
+def test_a_view_gives_the_known_answer(engine: Asked, name: str) -> None:
     text, expected = VIEWS[name]
     assert ask(engine, text) == expected
 
 
 @pytest.mark.parametrize("name", sorted(CATALOG.queries))
-def test_a_query_gives_the_known_answer(engine: SqlEngine, name: str) -> None:
+def test_a_query_gives_the_known_answer(engine: Asked, name: str) -> None:
     for given, expected in QUERIES[name]:
         assert run(engine, name, **given) == expected
 
 
 @pytest.mark.parametrize("name", sorted(CATALOG.views))
-def test_a_view_can_be_read_whole_and_counted(engine: SqlEngine, name: str) -> None:
+def test_a_view_can_be_read_whole_and_counted(engine: Asked, name: str) -> None:
     whole = engine.query(f"SELECT * FROM {name}")  # noqa: S608  # names of our own files
     assert ask(engine, f"SELECT count(*) FROM {name}") == [[len(whole.rows)]]  # noqa: S608
     assert all(column.name == column.name.lower() for column in whole.columns)
 
 
-def test_columns_have_presto_types(engine: SqlEngine) -> None:
+def test_columns_have_presto_types(engine: Asked) -> None:
     result = engine.query(
         "SELECT verdict_id, night, judged_at, distance, zone, neighbours, models FROM latest_verdicts"
     )
@@ -314,14 +319,14 @@ def test_columns_have_presto_types(engine: SqlEngine) -> None:
     ]  # fmt: skip
 
 
-def test_a_limit_cuts_the_rows_and_says_so(engine: SqlEngine) -> None:
+def test_a_limit_cuts_the_rows_and_says_so(engine: Asked) -> None:
     cut = engine.query("SELECT frame_id FROM frames ORDER BY frame_id", limit=2)
     assert (list(cut.rows), cut.truncated) == ([("f1",), ("f2",)], True)
     whole = engine.query("SELECT frame_id FROM frames", limit=8)
     assert (len(whole.rows), whole.truncated) == (8, False)
 
 
-def test_tables_and_columns_can_be_listed(engine: SqlEngine) -> None:
+def test_tables_and_columns_can_be_listed(engine: Asked) -> None:
     names = [row[0] for row in engine.query("SHOW TABLES").rows]
     assert {"frames", "verdicts", "nights", "anomalies"} <= set(names)
     described = {row[0]: row[1] for row in engine.query("DESCRIBE oddframe.verdicts").rows}
@@ -330,3 +335,26 @@ def test_tables_and_columns_can_be_listed(engine: SqlEngine) -> None:
         ("day", "date"),
         ("purpose", "varchar"),
     ]
+
+
+@pytest.mark.parametrize("name", [*sorted(CATALOG.views), *sorted(CATALOG.queries)])
+def test_the_engines_give_equal_columns_and_rows(name: str) -> None:
+    both = [Asked(open_engine(kind)) for kind in ENGINES]
+    asked = (
+        [(f"SELECT * FROM {name}", {})]  # noqa: S608  # names of our own files
+        if name in CATALOG.views
+        else [CATALOG.bind(name, given) for given, _ in QUERIES[name]]
+    )
+    for text, parameters in asked:
+        one, other = (engine.query(text, parameters) for engine in both)
+        assert one.columns == other.columns
+        rows, others = answer(one), answer(other)
+        # A view has no order.
+        assert (sorted(rows, key=repr) == sorted(others, key=repr)) if name in CATALOG.views else rows == others
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_the_tables_of_then_have_grown_since(kind: str) -> None:
+    then = open_then(kind)
+    for asked, rows in ((then, 8), (Asked(then.engine), 16)):
+        assert ask(asked, "SELECT count(*) FROM frames") == [[rows]]

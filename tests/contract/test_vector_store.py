@@ -22,7 +22,7 @@ from pipeline.ports import Prefilter, VectorEntity, VectorSpec, VectorStore
 from pipeline.run.replay import passes
 from pipeline.store.milvus_layout import COLLECTION_PREFIX, name_collection
 from pipeline.store.milvus_lite import open_lite
-from pipeline.store.milvus_server import open_server
+from pipeline.store.milvus_server import ServerVectors, open_server
 from pipeline.store.vectors_milvus import MilvusVectors
 from tests import children
 from tests.fakes.vectors import MemoryVectors, belongs
@@ -510,3 +510,55 @@ def test_milvus_lite_is_locked_while_it_is_open_and_free_once_it_is_closed(tmp_p
     while_open = children.run(open_elsewhere, tmp_path / "v.db")
     opened.close()
     assert (while_open, children.run(open_elsewhere, tmp_path / "v.db")) == (7, 0)
+
+
+@pytest.fixture(params=["memory", "lite", "server"])
+def alone(request, tmp_path) -> Iterator[VectorStore]:
+    """A store that nobody else's collections are in."""
+    if request.param == "memory":
+        yield MemoryVectors()
+        return
+    if request.param == "lite":
+        opened = open_lite(tmp_path / "vectors.db")
+        yield opened
+        opened.close()
+        return
+    uri, database = f"http://127.0.0.1:{require_stack().port('milvus')}", f"{_MARK}{next(_NUMBERS)}"
+    opened = open_server(uri, database=database)
+    yield opened
+    for collection in opened._client.list_collections():
+        opened._client.drop_collection(collection)
+    opened.close()
+    client = MilvusClient(uri)
+    client.drop_database(database)
+    client.close()
+
+
+def test_compaction_changes_nothing_that_can_be_asked(alone, spec):
+    for start in (0, 20, 40):
+        alone.put_references(spec, [entity(i) for i in range(start, start + 20)])
+        alone.upsert(spec, [entity(i) for i in range(start, start + 20)])
+        alone.flush()
+    alone.upsert(spec, [entity(3, unit(0, 1))])
+    alone.drop_references(spec, [name(5)])
+    alone.delete(spec, [name(6)])
+    before, found = alone.contents(spec), ask(alone, spec, unit(1, 8), k=10)
+    (done,) = alone.compact(120.0)
+    assert done.state in ("done", "automatic")
+    if done.segments_before is not None and done.segments_after is not None:
+        assert 0 < done.segments_after <= done.segments_before
+    assert alone.contents(spec) == before
+    assert (len(before.frames), len(before.references), before.doubled) == (59, 58, frozenset())
+    assert ask(alone, spec, unit(1, 8), k=10) == found
+    assert np.allclose(alone.fetch(spec, [name(3)])[name(3)], unit(0, 1))
+
+
+def test_a_store_without_collections_has_nothing_to_compact(alone):
+    assert alone.compact(0.0) == []
+
+
+def test_nobody_waits_for_compaction_longer_than_was_allowed(alone, spec):
+    alone.upsert(spec, [entity(i) for i in range(40)])
+    (done,) = alone.compact(0.0)
+    assert done.state == ("unfinished" if isinstance(alone, ServerVectors) else "automatic")
+    assert alone.contents(spec).frames == {name(i) for i in range(40)}

@@ -107,7 +107,7 @@ def read_odd() -> dict[str, str]:
 
 def test_the_ui_and_all_deployments_are_there(served):
     names = {d["name"] for d in served.call("/deployments/filter", {})}
-    assert names == {"spool", "add", "audit", "nightly-archive", "nightly-verify"}
+    assert names == {"spool", "add", "audit", "nightly-archive", "nightly-maintain", "nightly-verify"}
     form = served.call("/deployments/name/ingest/spool")
     assert form["parameters"]["source"] == {"spool": str(served.home / "spool")}
     assert form["parameter_openapi_schema"]["definitions"]["IngestOptions"]["properties"]["batch"]["title"]
@@ -136,6 +136,18 @@ def test_a_night_started_from_the_form_reports_its_flagged_frames_first(served):
     tasks = served.call("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
     batches = sorted(task["name"] for task in tasks if task["name"].startswith("batch"))
     assert batches == ["batch 1 of 2: 8 frames", "batch 2 of 2: 6 frames"]
+
+
+def test_a_nightly_tidying_tells_what_it_did(served):
+    run = served.run("maintain/nightly-maintain", {"options": {"dry_run": True}})
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    found = served.artifacts(run)
+    assert set(found) == {"maintain-progress", "maintain-table", "maintain-summary"}
+    assert found["maintain-progress"]["data"] == 100
+    assert "dry run" in found["maintain-summary"]["data"]
+    table = json.loads(found["maintain-table"]["data"])
+    assert {row["step"] for row in table} == {"compact", "expire", "orphans", "vectors"}
+    assert "small files merged away" in run["state"]["message"]
 
 
 @pytest.mark.parametrize(

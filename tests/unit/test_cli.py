@@ -175,6 +175,8 @@ READING = [
     ["verdicts"], ["sql", "select 1"], ["sql", "--query", "flagged_per_night"], ["explain", "file.fits"],
     ["explain", "file.fits", "--replay"], ["reference", "list"], ["reference", "audit"], ["reference", "remove", "x"],
     ["verify"], ["verify", "--repair"], ["archive"], ["archive", "--dry-run"],
+    ["maintain"], ["maintain", "--dry-run"], ["maintain", "--unpin", "x"],
+    ["maintain", "--pin", "frames:1", "--as", "x"],
 ]  # fmt: skip
 
 

@@ -18,13 +18,14 @@ from flows import deployments, tasks
 from flows.archive import archive
 from flows.forms import EmbeddingChoice, FileList, IngestOptions, SpoolFolder, embedding_name
 from flows.ingest import ingest
+from flows.maintain import maintain
 from flows.reference import add_references
 from flows.verify import verify
 from pipeline.cli.children import choose_port, is_healthy
 from pipeline.embed.registry import known_embeddings
 from pipeline.errors import CommitConflictError, LockedError, StoreError, TransientError, UsageError
 
-FLOWS = (ingest, add_references, archive, verify)
+FLOWS = (ingest, add_references, archive, maintain, verify)
 
 
 # Forms
@@ -149,9 +150,10 @@ def test_every_deployment_loads_and_its_parameters_fit_its_form(entries):
             CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
 
 
-def test_ingest_archive_and_verify_are_scheduled(entries):
+def test_ingest_and_housekeeping_are_scheduled(entries):
     scheduled = {entry["entrypoint"] for entry in entries if entry.get("schedules")}
-    assert {"flows.ingest.ingest", "flows.archive.archive", "flows.verify.verify"} <= scheduled
+    nightly = {f"flows.{name}.{name}" for name in ("archive", "maintain", "verify")}
+    assert {"flows.ingest.ingest", *nightly} <= scheduled
     spool = next(entry for entry in entries if entry["entrypoint"] == "flows.ingest.ingest")
     assert spool["parameters"]["source"] == {"spool": "/srv/spool"}
 

@@ -99,17 +99,37 @@ def test_a_difference_fails_the_run_and_is_named():
 def test_an_archive_run_is_summed_up():
     steps = [
         {"step": "originals", "moved": 3, "bytes": 2**21, "kept": 1, "problems": 1, "examples": ["x is *odd*"]},
-        {"step": "compact", "table": "frames", "files_before": 9, "files_after": 2},
-        {"step": "expire", "table": "frames", "expired": 4},
-        {"step": "orphans", "table": "frames", "files": 5},
         {"step": "checksums", "checked": 7, "problems": 0, "examples": []},
     ]
     story = artifacts.tell_archive(steps)
-    assert "3 originals archived (2.0 MiB), 7 small files merged away, 4 snapshots expired, 5 orphaned" in story
+    assert "3 originals archived (2.0 MiB), 7 checksums compared, 1 problems." in story
     assert "x is \\*odd\\*" in story
     assert artifacts.count_problems(steps) == 1
-    table = artifacts.tabulate_archive(steps)
-    assert table[1] == {"step": "compact", "table": "frames", "done": "files before 9, files after 2"}
+    table = artifacts.tabulate_steps(steps)
+    assert table[1] == {"step": "checksums", "where": "", "done": "checked 7, problems 0"}
+
+
+def test_a_tidying_is_summed_up_and_what_it_left_is_named():
+    steps = [
+        {"step": "compact", "table": "frames", "files_before": 9, "files_after": 2, "left": 0, "dry_run": False},
+        {"step": "compact", "table": "verdicts", "files_before": 5, "files_after": 5, "left": 5, "dry_run": False},
+        {"step": "expire", "table": "frames", "expired": 4, "kept": 2, "pinned": ["paper`1"], "dry_run": False},
+        {"step": "orphans", "table": "frames", "files": 5, "bytes": 2**21, "examples": ["/a"], "dry_run": False},
+        {"step": "vectors", "collection": "oddframe_p", "state": "unfinished", "segments_before": 3, "dry_run": False},
+    ]
+    story = artifacts.tell_maintain(steps)
+    assert "7 small files merged away (5 left), 4 snapshots expired, 5 orphaned files removed (2.0 MiB), 1" in story
+    assert "busy in `verdicts`: the next run" in story
+    assert "still at work on `oddframe_p`" in story
+    assert "pinned as `paper'1` of `frames`" in story
+    assert "dry run" not in story
+    assert "dry run" in artifacts.tell_maintain([{**step, "dry_run": True} for step in steps])
+    table = artifacts.tabulate_steps(steps)
+    assert table[0] == {"step": "compact", "where": "frames", "done": "files before 9, files after 2, left 0"}
+    assert table[4] == {"step": "vectors", "where": "oddframe_p", "done": "state unfinished, segments before 3"}
+    quiet = artifacts.tell_maintain([steps[0]])
+    assert "busy" not in quiet
+    assert "pinned" not in quiet
 
 
 def test_an_audit_says_which_reference_to_look_at():

@@ -153,10 +153,10 @@ def test_variables_that_are_settings_or_set_by_oddframe_itself_are_taken(monkeyp
     assert (settings.search.budget, settings.batch.frames) == (0.02, 3)
 
 
-@pytest.mark.parametrize(("name", "value"), [("ARCHIVE__AFTER_DAYS", "1e9"), ("ARCHIVE__KEEP_SNAPSHOTS_DAYS", "1e9")])
+@pytest.mark.parametrize(("name", "value"), [("ARCHIVE__AFTER_DAYS", "1e9"), ("MAINTAIN__KEEP_SNAPSHOTS_DAYS", "1e9")])
 def test_a_time_span_beyond_the_calendar_is_told(name, value, monkeypatch):
     monkeypatch.setenv(f"ODDFRAME_{name}", value)
-    with pytest.raises(UsageError, match=r"archive\."):
+    with pytest.raises(UsageError, match=r"(archive|maintain)\."):
         load_settings()
 
 
