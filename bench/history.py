@@ -14,7 +14,7 @@ from pipeline.parts import open_tables, open_vectors
 from pipeline.ports import SourcePosition, VectorEntity, VectorSpec
 from pipeline.settings import Settings
 from pipeline.store.positions import PROPERTY
-from pipeline.store.tables_iceberg import IcebergTables
+from pipeline.store.tables_iceberg import IcebergTables, without_history
 
 _SNAPSHOTS_PER_COMMIT = 50
 _VECTORS_PER_CALL = 2_000
@@ -44,7 +44,7 @@ def _append_all(tables: IcebergTables, table: str, frames: int, snapshots: int) 
     schema = tables.raw(table).schema().as_arrow()
     held, each = tables.positions(table), frames // snapshots
     for commit in _group(_group(range(frames), each), _SNAPSHOTS_PER_COMMIT):
-        with tables.raw(table).transaction() as transaction:
+        with without_history(tables.raw(table)).transaction() as transaction:
             for numbers in commit:
                 held = held.add(SourcePosition("spool:/history", n) for n in numbers)
                 data = pa.Table.from_pylist([_ROWS[table](n) for n in numbers], schema=schema)

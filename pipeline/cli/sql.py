@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -22,9 +23,11 @@ from pipeline.wiring import find_home
 if TYPE_CHECKING:
     from pipeline.store.sql_rows import SqlStream
 
+_OPTION = re.compile(r"--?\w[\w-]*(?:=.*)?")
+
 
 def sql(
-    statement: str | None = None,
+    statement: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     *,
     query: str | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
@@ -55,6 +58,9 @@ def sql(
     snapshots
         List the snapshots that --as-of may name, the newest first.
     """
+    # A statement may begin with a comment, so what is no option arrives here.
+    if statement is not None and _OPTION.fullmatch(statement):
+        raise UsageError(f"there is no option {statement[:60]}; see `oddframe sql --help`")
     if [statement is not None, query is not None, list_, snapshots].count(True) != 1:
         raise UsageError("give one statement, or --query NAME (`oddframe sql --list` shows them)")
     if (list_ or snapshots) and (set_ or as_of is not None):

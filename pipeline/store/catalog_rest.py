@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from pipeline.store.schema import NAMESPACE
 
 # To connect, and between two bytes of an answer, seconds: the library itself would wait for ever.
 _SECONDS = (5.0, 60.0)
+_LONG_ANSWER = 20_000
 _BUSY = (ServerError, ServiceUnavailableError, TooManyRequestsError)
 _CLOSED = (UnauthorizedError, ForbiddenError, OAuthError)
 
@@ -58,6 +60,7 @@ class _SharedCatalog(RestCatalog):
         session: requests.Session = super()._create_session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Limited())
+        session.hooks["response"].append(_forget_history)
         return session
 
     def create_namespace(self, *given: Any, **named: Any) -> None:
@@ -82,6 +85,25 @@ class _SharedCatalog(RestCatalog):
         with _name_faults(self.uri):
             answer: CommitTableResponse = super().commit_table(*given, **named)
             return answer
+
+
+def _forget_history(response: requests.Response, *_: Any, **__: Any) -> requests.Response:
+    """Take old snapshots out of the answer to a commit: to read thousands of them again each time takes long.
+
+    A table that is loaded or refreshed has them all.
+    """
+    if response.request.method != "POST" or not response.ok or len(response.content) < _LONG_ANSWER:
+        return response
+    answer = response.json()
+    metadata = answer.get("metadata") if isinstance(answer, dict) else None
+    if isinstance(metadata, dict) and isinstance(metadata.get("snapshots"), list):
+        kept = {ref["snapshot-id"] for ref in metadata.get("refs", {}).values()}
+        kept.add(metadata.get("current-snapshot-id"))
+        metadata["snapshots"] = [one for one in metadata["snapshots"] if one["snapshot-id"] in kept]
+        metadata["snapshot-log"] = metadata["metadata-log"] = []
+        # There is no other way to hand on another text than the one that came.
+        response._content = json.dumps(answer).encode()  # noqa: SLF001
+    return response
 
 
 class _Limited(HTTPAdapter):

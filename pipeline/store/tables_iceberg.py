@@ -35,6 +35,8 @@ _TABLE_PROPERTIES = {
     # No path with a header's text in it: an instrument of 300 letters makes no directory.
     "write.object-storage.enabled": "true",
     "write.object-storage.partitioned-paths": "false",
+    # Each commit writes the list of all of them again.
+    "commit.manifest-merge.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
     "write.parquet.compression-codec": "zstd",
@@ -214,7 +216,8 @@ class IcebergTables:
                 data = _to_arrow(table, fresh, schema)
                 held = read_positions(current).add(positions)
                 with name_conflicts(table):
-                    current.append(data, snapshot_properties={PROPERTY: held.to_property()})
+                    current = append_lightly(current, data, {PROPERTY: held.to_property()})
+                self._tables[table] = current
                 self._newcomers.note_own(table, current)
         return left_out
 
@@ -235,6 +238,26 @@ class IcebergTables:
         if table not in self._arrow:
             self._arrow[table] = self._load(table).schema().as_arrow()
         return self._arrow[table]
+
+
+def append_lightly(table: Table, data: pa.Table, properties: Mapping[str, str]) -> Table:
+    """Append in one snapshot, without carrying the history of the table along; returns the table as it is afterwards.
+
+    The library copies every snapshot it knows of some twenty times a commit: with two thousand of them that takes
+    seconds. A commit needs only the newest; the catalogue keeps the others.
+    """
+    light = without_history(table)
+    light.append(data, snapshot_properties=dict(properties))
+    return light
+
+
+def without_history(table: Table) -> Table:
+    """The table with its newest snapshots alone: enough to commit on."""
+    metadata = table.metadata
+    kept = {ref.snapshot_id for ref in metadata.refs.values()}
+    snapshots = [snapshot for snapshot in metadata.snapshots if snapshot.snapshot_id in kept]
+    short = metadata.model_copy(update={"snapshots": snapshots, "snapshot_log": [], "metadata_log": []})
+    return Table(table.name(), short, table.metadata_location, table.io, table.catalog)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
-from threading import Timer
 from time import monotonic, sleep
 
 import pytest
@@ -19,6 +18,7 @@ import pytest
 from pipeline.parts import open_sql, open_tables
 from pipeline.settings import Settings
 from pipeline.store.sql_presto_client import PrestoServer
+from tests.contract.interrupts import interrupt_after
 from tests.contract.presto_says import states, wait_for_start, why_failed
 from tests.contract.rest_catalog import lend_namespace
 from tests.contract.sql_world import ENGINES, ROWS, fill
@@ -170,12 +170,9 @@ def seconds_of(task: Path) -> int:
 
 def test_an_interrupt_is_heard_in_the_middle_of_a_call(place: Place) -> None:
     engine, _ = open_sql(place.settings)
-    timer = Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     started = monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), interrupt_after(2.0):
         engine.query(SLOW)
-    timer.join()
     assert 1.5 < monotonic() - started < 15
 
 

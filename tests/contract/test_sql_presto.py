@@ -4,16 +4,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from secrets import token_hex
-from threading import Thread, Timer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -28,6 +26,7 @@ from pipeline.store.sql_presto_client import PrestoServer, run_statement
 from pipeline.store.sql_presto_faults import name_fault
 from pipeline.store.sql_presto_values import read_columns, read_rows
 from pipeline.store.tables_iceberg import IcebergTables
+from tests.contract.interrupts import interrupt_after
 from tests.contract.presto_says import states, wait_for_end, why_failed
 from tests.contract.rest_catalog import lend_namespace, open_catalog, open_shared
 from tests.contract.sql_world import CATALOG, embed, open_world
@@ -154,11 +153,8 @@ def test_rows_are_read_as_they_come_and_the_rest_is_cancelled(engine: PrestoSql,
 
 def test_an_interrupt_cancels_the_statement(engine: PrestoSql, server: PrestoServer) -> None:
     mark = new_mark()
-    timer = Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), interrupt_after(2.0):
         engine.query(f"{SLOW} AND {mark} <> ''")
-    timer.join()
     assert why_failed(server, mark) == ["USER_CANCELED"]
 
 

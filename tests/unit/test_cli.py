@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -50,7 +51,11 @@ WRONG = [
     ["sql", "--query", "no-such"],
     ["sql", "select 1", "--query", "flagged_per_night"], ["sql", "--query", "flagged_per_night", "--set", "novalue"],
     ["sql", "select 1", "--limit", "-5"], ["sql", "select * from no_such_table"],
-    ["simulate"], ["simulate", "out", "--size", "4"], ["simulate", "out", "--preset", "no-such"],
+    ["sql", "select 1", "--as-of", "yesterday"], ["sql", "select 1", "--as-of", "5"], ["sql", "select 1", "--as-of"],
+    ["sql", "--list", "--as-of", "2024-01-31"], ["sql", "--snapshots", "--set", "a=b"],
+    ["sql", "--snapshots", "--list"], ["sql", "select 1", "--snapshots"], ["sql", "select \udcff"],
+    ["sql", "select :v", "--set", "v=\udcff"], ["sql", "--no-such"], ["sql", "-x"], ["sql", "--qery=a b"],
+    ["sql", "--"], ["simulate"], ["simulate", "out", "--size", "4"], ["simulate", "out", "--preset", "no-such"],
     ["simulate", "out", "--fields", "0"], ["simulate", "file.fits"], ["simulate", "out", "--seed", "-1"],
     ["produce", "--spool", "s"], ["produce", "file.fits"], ["produce", "file.fits", "--spool", "file.fits"],
     ["produce", "file.fits", "--spool", "s", "--burst", "0"],
@@ -172,7 +177,8 @@ def test_a_store_that_does_not_open_leaves_none_open(fresh, capsys):
 
 
 READING = [
-    ["verdicts"], ["sql", "select 1"], ["sql", "--query", "flagged_per_night"], ["explain", "file.fits"],
+    ["verdicts"], ["sql", "select 1"], ["sql", "--query", "flagged_per_night"], ["sql", "--snapshots"],
+    ["explain", "file.fits"],
     ["explain", "file.fits", "--replay"], ["reference", "list"], ["reference", "audit"], ["reference", "remove", "x"],
     ["verify"], ["verify", "--repair"], ["archive"], ["archive", "--dry-run"],
     ["maintain"], ["maintain", "--dry-run"], ["maintain", "--unpin", "x"],
@@ -191,6 +197,22 @@ def test_what_only_reads_makes_no_home(home, capsys, arguments, there):
     assert f"no oddframe home at {home}" in said.err
     assert "oddframe ingest" in said.err
     assert not home.exists() or list(home.iterdir()) == []
+
+
+def test_a_statement_on_standard_input_that_is_no_text_is_told(home, made, capsys, monkeypatch):
+    shutil.copytree(made, home)
+    for content, code in ((b"select 1 as one", 0), (b"select '\xff'", 2)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+        assert run(["sql", "-", "--json"]) == code
+    said = capsys.readouterr()
+    assert said.out == '{"one": 1}\n'
+    assert said.err == "oddframe: the statement on standard input is not UTF-8\n"
+
+
+def test_a_statement_may_begin_with_a_comment(home, made, capsys):
+    shutil.copytree(made, home)
+    assert run(["sql", "-- one\nselect 1 as one", "--json"]) == 0
+    assert capsys.readouterr().out == '{"one": 1}\n'
 
 
 def test_the_queries_are_listed_without_a_home(home, capsys):
