@@ -243,7 +243,7 @@ class KafkaSettings(Section):
     claim_above: Annotated[int, Field(gt=0, description="`produce` sends larger files as claim checks, bytes")] = (
         8 * 2**20
     )
-    poll_bytes: Annotated[int, Field(gt=0, description="Most bytes of messages taken at once")] = 64 * 2**20
+    poll_bytes: Annotated[int, Field(gt=0, description="Bytes of messages taken at once")] = 128 * 2**20
     session_seconds: Annotated[float, Field(ge=6, le=300, description="A killed reader is missed after this long")] = (
         10.0
     )

@@ -80,5 +80,6 @@ def _build_consume_rules(settings: Settings, *, once: bool) -> ConsumeRules:
         frames=batch.frames,
         seconds=batch.seconds,
         bulk_frames=batch.bulk_frames,
+        bulk_bytes=settings.kafka.poll_bytes,
         once=once,
     )

@@ -26,6 +26,8 @@ from pipeline.source.kafka_messages import KafkaMessage
 from pipeline.source.messages import MessageRules
 
 _POLL_SECONDS = 0.25
+_BACKLOG_SECONDS = 0.1
+"""Where messages wait, the next of them are fetched within this."""
 
 
 class MessageSource(Protocol):
@@ -92,6 +94,7 @@ class ConsumeRules:
         frames: a batch is full with this many messages.
         seconds: a batch that is not full is taken this long after its first message came.
         bulk_frames: most messages in one commit where more are waiting.
+        bulk_bytes: about as many bytes of them.
         once: return when everything was read that was there.
     """
 
@@ -99,6 +102,7 @@ class ConsumeRules:
     frames: int = 64
     seconds: float = 5.0
     bulk_frames: int = 512
+    bulk_bytes: int = 128 * 2**20
     once: bool = False
 
 
@@ -136,14 +140,17 @@ class Consumer:
                 yield from self._finish(started)
 
     def _gather(self, stopped: Callable[[], bool], *, wait: bool) -> list[KafkaMessage]:
-        """Messages of one batch: what waits already, or what comes while a batch fills."""
+        """Messages of one batch: all that wait already, or what comes while a batch fills."""
         rules = self._rules
         messages = self._source.poll(rules.bulk_frames, _POLL_SECONDS if wait else 0.0)
-        if not messages or not wait or rules.once:
-            return messages
         deadline = time.monotonic() + rules.seconds
-        while len(messages) < rules.frames and not stopped() and (left := deadline - time.monotonic()) > 0:
-            messages += self._source.poll(rules.bulk_frames - len(messages), min(left, _POLL_SECONDS))
+        while messages and len(messages) < rules.bulk_frames and sum(m.size for m in messages) < rules.bulk_bytes:
+            more = self._source.poll(rules.bulk_frames - len(messages), _BACKLOG_SECONDS)
+            messages += more
+            # While a batch is with the workers nobody waits for another to fill.
+            full = len(messages) >= rules.frames or not wait or rules.once
+            if not more and (full or stopped() or time.monotonic() >= deadline):
+                break
         return messages
 
     def _begin(self, threads: ThreadPoolExecutor, messages: Sequence[KafkaMessage]) -> Batch:
