@@ -71,7 +71,8 @@ def choose(settings: Settings) -> Choice:
 def find_layout(settings: Settings) -> Layout:
     """Where the local stack lies and listens."""
     chosen = settings.stack
-    return Layout(chosen.data or settings.home / "stack", chosen.cache or find_cache(), chosen.first_port)
+    data, cache = chosen.data or settings.home / "stack", chosen.cache or find_cache()
+    return Layout(data, cache, chosen.first_port, chosen.password)
 
 
 def open_tables(settings: Settings) -> IcebergTables:
@@ -117,9 +118,10 @@ def open_vectors(settings: Settings) -> VectorStore:
         # Commands that only read tables must not wait for the vector client to load.
         from pipeline.store.milvus_server import open_server  # noqa: PLC0415
 
-        milvus = settings.milvus
-        uri = milvus.uri or f"http://127.0.0.1:{find_layout(settings).port('milvus')}"
-        return open_server(uri, milvus.token.get_secret_value(), reference_set, settings.stores.namespace)
+        milvus, layout = settings.milvus, find_layout(settings)
+        token = milvus.token.get_secret_value() or ("" if milvus.uri else layout.milvus_token)
+        uri = milvus.uri or f"http://127.0.0.1:{layout.port('milvus')}"
+        return open_server(uri, token, reference_set, settings.stores.namespace)
     from pipeline.store.milvus_lite import open_lite  # noqa: PLC0415
 
     return open_lite(settings.home / "vectors.db", reference_set)

@@ -256,4 +256,12 @@ class StackSettings(Section):
         19_300
     )
     data: Annotated[Path | None, Field(description="All their state; default HOME/stack")] = None
+    password: Annotated[
+        SecretStr | None,
+        Field(
+            min_length=6,
+            max_length=72,
+            description="Prefect (user oddframe) and Milvus (root) ask for it; none: whoever reaches them may use them",
+        ),
+    ] = None
     cache: Annotated[Path | None, Field(description="What was downloaded; default ~/.cache/oddframe/stack")] = None

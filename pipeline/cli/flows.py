@@ -87,7 +87,8 @@ def deploy(*, spool: Path | None = None, common: Common = COMMON) -> int:
         remark(f"made the work pool {POOL}, one run at a time")
     file = find_prefect_file()
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
-    environment = _environment(settings, _make_spool(settings, spool))
+    # Not those of a server of our own: the user's login to this one is needed.
+    environment = {**os.environ, **_name_places(settings, _make_spool(settings, spool))}
     done = subprocess.run(command, env=environment, cwd=file.parent, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()
@@ -156,10 +157,11 @@ def _make_spool(settings: Settings, spool: Path | None) -> Path:
 
 def _environment(settings: Settings, spool: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
-    return kept | {
-        "ODDFRAME_HOME": str(settings.home),
-        "ODDFRAME_SPOOL": str(spool),
-    }
+    return kept | _name_places(settings, spool)
+
+
+def _name_places(settings: Settings, spool: Path) -> dict[str, str]:
+    return {"ODDFRAME_HOME": str(settings.home), "ODDFRAME_SPOOL": str(spool)}
 
 
 @contextlib.contextmanager

@@ -36,7 +36,8 @@ def up(*, common: Common = COMMON) -> int:
     """Download what is missing, start what does not run, wait until all of it answers, deploy the flows.
 
     Kafka, Presto and Prefect listen on this machine alone. The catalogue, Milvus and a few helper ports of Presto
-    cannot be told to and listen on every address: use a firewall where others share the network.
+    cannot be told to and listen on every address: use a firewall where others share the network, and set
+    `stack.password`, which Prefect and Milvus then ask for.
     """
     settings = load_settings(common.home)
     layout = find_layout(settings)
@@ -107,7 +108,7 @@ def logs(service: str, *, lines: int = 40, follow: bool = False, common: Common 
 
 def _deploy(settings: Settings, layout: Layout) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {
+    environment |= layout.prefect_login | {
         "PREFECT_API_URL": f"http://127.0.0.1:{layout.port('prefect')}/api",
         "PREFECT_HOME": str(layout.place("prefect")),
     }

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from pydantic import SecretStr
+
 from pipeline.errors import StoreError
 
 _HERE = Path(__file__).resolve()
@@ -46,11 +48,23 @@ class Layout:
         data: all state of its services.
         cache: what was downloaded; shared by every stack of this user.
         first_port: the services listen on this port and the next ones, on loopback.
+        password: what Prefect and Milvus ask for, of users `oddframe` and `root`; None: they ask for nothing.
     """
 
     data: Path
     cache: Path
     first_port: int
+    password: SecretStr | None = None
+
+    @property
+    def prefect_login(self) -> dict[str, str]:
+        """What Prefect's clients need in their environment, besides its address."""
+        return {} if self.password is None else {"PREFECT_API_AUTH_STRING": f"oddframe:{_show(self.password)}"}
+
+    @property
+    def milvus_token(self) -> str:
+        """What Milvus's clients say; empty where nothing is asked."""
+        return "" if self.password is None else f"root:{_show(self.password)}"
 
     @property
     def warehouse(self) -> Path:
@@ -105,3 +119,7 @@ def find_source(name: str) -> Path:
         if (source / name).exists():
             return source / name
     raise StoreError(f"this installation has no deploy/local/{name}: install oddframe again")
+
+
+def _show(secret: SecretStr) -> str:
+    return secret.get_secret_value()

@@ -39,6 +39,7 @@ def fill_template(template: str, layout: Layout) -> dict[str, Any]:
         "rocksmq_data_dir": str(place / "rocksmq"),
         "system_log_path": str(place / "logs"),
         "proxy_port": str(layout.port("milvus")),
+        "authorization_enabled": str(layout.password is not None).lower(),
     }
     values |= {
         f"{name}_port": str(layout.port(f"milvus_{name}"))

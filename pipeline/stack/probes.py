@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import urllib.error
 import urllib.request
@@ -9,6 +10,7 @@ from typing import Any
 
 _SECONDS = 10.0
 _OK = 200
+_FIRST_TOKEN = "root:Milvus"  # noqa: S105 - known to everybody
 
 
 class NotReadyError(Exception):
@@ -44,13 +46,25 @@ def ask_kafka(port: int) -> None:
         raise NotReadyError(f"Kafka: {error}") from error
 
 
-def ask_milvus(port: int, metrics_port: int) -> None:
-    """Be told that it is healthy, then list collections: health comes before the first answer."""
+def ask_milvus(port: int, metrics_port: int, token: str = "") -> None:
+    """Be told that it is healthy, then list collections: health comes before the first answer.
+
+    At its first start the password is the one that Milvus comes with: it is made ours.
+    """
     ask_http(f"http://127.0.0.1:{metrics_port}/healthz")
     from pymilvus import MilvusClient, MilvusException  # noqa: PLC0415 - as above
 
+    address = f"http://127.0.0.1:{port}"
     try:
-        client = MilvusClient(f"http://127.0.0.1:{port}", timeout=_SECONDS)
+        try:
+            client = MilvusClient(address, token=token, timeout=_SECONDS)
+        except MilvusException:
+            if not token:
+                raise
+            client = MilvusClient(address, token=_FIRST_TOKEN, timeout=_SECONDS)
+            client.update_password("root", _FIRST_TOKEN.partition(":")[2], token.partition(":")[2])
+            client.close()
+            client = MilvusClient(address, token=token, timeout=_SECONDS)
         try:
             client.list_collections()
         finally:
@@ -78,10 +92,13 @@ def ask_presto(port: int, catalog: str) -> None:
         connection.close()
 
 
-def ask_worker(api: str, pool: str) -> None:
-    """See a worker of the pool online."""
+def ask_worker(api: str, pool: str, login: str = "") -> None:
+    """See a worker of the pool online; `login` is user:password, where the server asks for one."""
+    headers = {"Content-Type": "application/json"}
+    if login:
+        headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
     request = urllib.request.Request(  # noqa: S310 - our own address
-        f"{api}/work_pools/{pool}/workers/filter", data=b"{}", headers={"Content-Type": "application/json"}
+        f"{api}/work_pools/{pool}/workers/filter", data=b"{}", headers=headers
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

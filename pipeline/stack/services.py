@@ -130,7 +130,7 @@ def _milvus(layout: Layout) -> Service:
         environment,
         place,
         ports,
-        lambda: probes.ask_milvus(port, layout.port("milvus_metrics")),
+        lambda: probes.ask_milvus(port, layout.port("milvus_metrics"), layout.milvus_token),
         prepare=lambda: make_milvus_ready(layout),
         url=f"http://127.0.0.1:{port}",
     )
@@ -203,13 +203,17 @@ def _worker(layout: Layout, home: Path) -> Service:
         "ODDFRAME_STACK__FIRST_PORT": str(layout.first_port),
         "ODDFRAME_STACK__DATA": str(layout.data.absolute()),
     }
+    if layout.password is not None:
+        environment["ODDFRAME_STACK__PASSWORD"] = layout.password.get_secret_value()
     return Service(
         "worker",
         (sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "local"),
         environment,
         layout.place("worker"),
         (),
-        lambda: probes.ask_worker(f"http://127.0.0.1:{port}/api", POOL),
+        lambda: probes.ask_worker(
+            f"http://127.0.0.1:{port}/api", POOL, layout.prefect_login.get("PREFECT_API_AUTH_STRING", "")
+        ),
         after=("prefect",),
     )
 
@@ -217,12 +221,19 @@ def _worker(layout: Layout, home: Path) -> Service:
 def _prefect_environment(layout: Layout) -> dict[str, str]:
     # Another server's profile, key or address would win over this one's.
     kept = {name: value for name, value in _environment().items() if not name.startswith("PREFECT_")}
-    return kept | {
-        "PREFECT_HOME": str(layout.place("prefect")),
-        "PREFECT_API_URL": f"http://127.0.0.1:{layout.port('prefect')}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
+    login = layout.prefect_login
+    asked = {"PREFECT_SERVER_API_AUTH_STRING": login["PREFECT_API_AUTH_STRING"]} if login else {}
+    return (
+        kept
+        | login
+        | asked
+        | {
+            "PREFECT_HOME": str(layout.place("prefect")),
+            "PREFECT_API_URL": f"http://127.0.0.1:{layout.port('prefect')}/api",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+        }
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 
+from pipeline.errors import TransientError
+from pipeline.store.milvus_server import open_server
 from tests.stack import find_ports, require_stack
 
 MOST_MIB = 6 * 1024
+PASSWORD = "planted-Secret-4711"  # noqa: S105 - to be looked for
 _OURSELVES = "from pipeline.cli.app import main; main()"
 SERVICES = ["kafka", "catalog", "milvus", "prefect", "presto", "worker"]
 
@@ -26,23 +30,89 @@ def command(tmp_path_factory):
     require_stack()
     home = tmp_path_factory.mktemp("stack") / "home"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {"ODDFRAME_STACK__FIRST_PORT": str(find_ports()), "ODDFRAME_STACK__DATA": str(home / "stack")}
+    environment |= {
+        "ODDFRAME_STACK__FIRST_PORT": str(find_ports()),
+        "ODDFRAME_STACK__DATA": str(home / "stack"),
+        "ODDFRAME_STACK__PASSWORD": PASSWORD,
+        "ODDFRAME_PROFILE": "full",
+    }
 
     def run(*arguments: str) -> tuple[int, list[dict], str]:
         whole = [sys.executable, "-c", _OURSELVES, "stack", *arguments, "--home", str(home), "--json"]
         done = subprocess.run(whole, env=environment, capture_output=True, text=True, timeout=400, check=False)
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
+    run.environment, run.home = environment, home
     yield run
     run("down")
 
 
-def test_up_kill_up_again_and_down(command):
+def use(command, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    """The `oddframe` command in the environment of the stack."""
+    whole = [sys.executable, "-c", _OURSELVES, *map(str, arguments), "--home", str(command.home)]
+    return subprocess.run(
+        whole, env=command.environment | more, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def port_of(states: list[dict], service: str) -> int:
+    return int(next(state["url"] for state in states if state["service"] == service).rpartition(":")[2])
+
+
+def check_strangers_are_refused(command, states: list[dict]) -> None:
+    prefect = f"http://127.0.0.1:{port_of(states, 'prefect')}/api"
+    for login in (None, ("oddframe", "wrong"), ("", "")):
+        answer = requests.post(f"{prefect}/deployments/filter", json={}, auth=login, timeout=30)
+        assert answer.status_code == 401
+    assert requests.post(f"{prefect}/deployments/filter", json={}, auth=("oddframe", PASSWORD), timeout=30).ok
+    milvus = f"http://127.0.0.1:{port_of(states, 'milvus')}"
+    for token in ("", "root:Milvus", "root:wrong", "nobody:nothing"):
+        with pytest.raises(TransientError, match="no Milvus server answers"):
+            open_server(milvus, token).specs()
+    refused = use(command, "verify", ODDFRAME_MILVUS__TOKEN="root:wrong")  # noqa: S106 - a wrong one
+    assert refused.returncode == 3
+    assert len(refused.stderr.splitlines()) == 1
+    assert use(command, "flows", "notify", PREFECT_API_URL=prefect).returncode != 0
+
+
+def check_an_event_starts_the_deployment(command, states: list[dict]) -> None:
+    frames = sorted((Path(__file__).parents[2] / "sample_fits" / "night").rglob("*.fits"))[:3]
+    prefect = f"http://127.0.0.1:{port_of(states, 'prefect')}/api"
+    login = {"PREFECT_API_URL": prefect, "PREFECT_API_AUTH_STRING": f"oddframe:{PASSWORD}"}
+    sent = use(command, "produce", *frames, "--topic", "events", "--cadence", 0)
+    assert sent.returncode == 0, sent.stderr
+    told = use(command, "flows", "notify", "events", **login)
+    assert told.returncode == 0, told.stderr
+    deadline = time.monotonic() + 150
+    while time.monotonic() < deadline:
+        runs = requests.post(f"{prefect}/flow_runs/filter", json={}, auth=("oddframe", PASSWORD), timeout=30).json()
+        states_of = {
+            run["parameters"]["source"].get("topic"): run["state"] for run in runs if "source" in run["parameters"]
+        }
+        if "events" in states_of and states_of["events"]["type"] in ("COMPLETED", "FAILED", "CRASHED"):
+            break
+        time.sleep(1)
+    assert states_of["events"]["type"] == "COMPLETED", states_of
+    assert states_of["events"]["message"].startswith("3 frames")
+
+
+def check_no_secret_was_written(command) -> None:
+    for place in command.home.rglob("*"):
+        if place.is_file() and "milvus" not in place.parts and "originals" not in place.parts:
+            assert PASSWORD.encode() not in place.read_bytes(), place
+    for log in (command.home / "stack" / "logs").glob("*.log"):
+        assert PASSWORD.encode() not in log.read_bytes(), log
+
+
+def test_up_use_kill_up_again_and_down(command):
     code, states, said = command("up")
     assert code == 0, said
     assert [state["service"] for state in states] == SERVICES
     assert {state["state"] for state in states} == {"ready"}
     assert sum(state["memory_mib"] for state in states) < MOST_MIB
+
+    check_strangers_are_refused(command, states)
+    check_an_event_starts_the_deployment(command, states)
 
     for state in states:
         os.kill(state["pid"], signal.SIGKILL)
@@ -70,3 +140,4 @@ def test_up_kill_up_again_and_down(command):
     assert {state["state"] for state in stopped} == {"stopped"}
     code, _, _ = command("status")
     assert code == 1
+    check_no_secret_was_written(command)
