@@ -17,7 +17,7 @@ from tests.faults.scenarios import SCENARIOS, Tally
 from tests.faults.stage import open_stage
 
 _ROUNDS = {
-    "steps": 18, "random": 20, "services": 14, "workers": 8, "deliveries": 3, "connections": 4, "disk": 2,
+    "steps": 10, "random": 16, "services": 10, "workers": 6, "deliveries": 3, "connections": 4, "disk": 2,
 }  # fmt: skip
 _RESULT = Path(__file__).parents[2] / "bench" / "results" / "faults.json"
 
