@@ -131,7 +131,7 @@ def measure() -> dict[str, Any]:
     with open_services() as (layout, data):
         frames = Frames(data / "frames")
         trial = make_lake(layout, data, frames.references)
-        _send_at_once(trial, frames, TRIAL)
+        send_at_once(trial, frames, TRIAL)
         highest = run_oddframe(trial, TRIAL)["frames_per_s"]
         settings, rate = make_lake(layout, data, frames.references), SHARE * highest
         watcher, sent, done = Watcher(settings), [0], [0]
@@ -145,7 +145,8 @@ def measure() -> dict[str, Any]:
     return _tell(watcher.samples, highest, rate, done[0])
 
 
-def _send_at_once(settings: Settings, frames: Frames, count: int) -> None:
+def send_at_once(settings: Settings, frames: Frames, count: int) -> None:
+    """So many frames, as fast as they go."""
     producer = FrameProducer(find_kafka(settings), settings.kafka.topic)
     for number in range(count):
         producer.send(frames.make(), str(number))
