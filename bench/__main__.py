@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-SUITES = ("throughput", "memory", "growth", "kafka", "latency", "soak", "maintain")
+SUITES = ("throughput", "memory", "growth", "kafka", "latency", "soak", "readers", "maintain")
 
 
 def main() -> None:
