@@ -204,6 +204,13 @@ def build_rules(settings: Settings) -> JudgeRules:
     )
 
 
+_ADVICE = {
+    "tables": "look at the message; `oddframe verify --repair` mends rows, a backup the catalogue",
+    "vectors": "stop the other process, or remove vectors.db and run `oddframe verify --repair`",
+    "sql": "install oddframe again: its sql directory is incomplete",
+}
+
+
 def list_probes(settings: Settings) -> list[tuple[str, Callable[[], str], str]]:
     """What `doctor` asks of each store of the profile: name, probe, advice."""
     if _is_missing(settings):
@@ -219,12 +226,9 @@ def list_probes(settings: Settings) -> list[tuple[str, Callable[[], str], str]]:
         return ", ".join(f"{count} {name}" for name, count in counts.items())
 
     def probe_vectors() -> str:
-        with lock_home(settings.home):
-            vectors = open_vectors(settings)
-            try:
-                return ", ".join(vectors.specs()) or "empty"
-            finally:
-                vectors.close()
+        shared = choose(settings).vectors == "server"
+        with nullcontext() if shared else lock_home(settings.home), closing(open_vectors(settings)) as vectors:
+            return ", ".join(vectors.specs()) or "empty"
 
     def probe_originals() -> str:
         return f"{sum(1 for _ in open_originals(settings).ids())} kept"
@@ -234,9 +238,20 @@ def list_probes(settings: Settings) -> list[tuple[str, Callable[[], str], str]]:
         engine.query("select count(*) from frames")
         return f"{len(catalog.queries)} queries, {len(catalog.views)} views"
 
-    return [
-        ("tables", probe_tables, "look at the message; `oddframe verify --repair` mends rows, a backup the catalogue"),
-        ("vectors", probe_vectors, "stop the other process, or remove vectors.db and run `oddframe verify --repair`"),
+    def probe_kafka() -> str:
+        with open_log(settings, settings.kafka.topic) as log:
+            if log is None:
+                return f"it answers; there is no topic {settings.kafka.topic} yet"
+            with closing(open_tables(settings)) as tables:
+                held = tables.positions("deliveries")
+                coming = sum(log.count_from(held).values())
+            return f"topic {settings.kafka.topic}: {coming} messages to come"
+
+    choice, away = choose(settings), "is it up (`oddframe stack status`), and is {} right?"
+    probes = [
+        ("tables", probe_tables, _ADVICE["tables"] if choice.tables == "sqlite" else away.format("catalog.uri")),
+        ("vectors", probe_vectors, _ADVICE["vectors"] if choice.vectors == "lite" else away.format("milvus.uri")),
         ("originals", probe_originals, "check the permissions of the home and the archive"),
-        ("sql", probe_sql, "install oddframe again: its sql directory is incomplete"),
+        ("sql", probe_sql, _ADVICE["sql"] if choice.sql == "duckdb" else away.format("presto.uri")),
     ]
+    return [*probes, ("kafka", probe_kafka, away.format("kafka.bootstrap"))] if choice.frames == "kafka" else probes
