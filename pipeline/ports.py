@@ -27,6 +27,7 @@ class RawFrame:
 
     Attributes:
         empty: places just before it in its log that hold no message and never will.
+        declared: what the sender says of the frame besides, by name.
     """
 
     name: str
@@ -36,6 +37,7 @@ class RawFrame:
     size: int
     received_at: datetime
     empty: tuple[SourcePosition, ...] = ()
+    declared: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

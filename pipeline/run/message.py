@@ -34,6 +34,7 @@ def land_message(message: KafkaMessage, originals: OriginalStore, rules: Message
         raw = _number(message, message.name, sha256(content).hexdigest(), len(content))
         return Landed(raw.path, raw.frame_id, raw.size, raw.path, raw, Unreadable(error.code, error.reason), again)
     raw = _number(message, delivered.name, delivered.frame_id, delivered.size)
+    raw = replace(raw, declared=tuple(delivered.metadata.items()))
     return Landed(raw.path, raw.frame_id, raw.size, place, raw, again=again, formerly=whole)
 
 

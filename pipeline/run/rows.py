@@ -47,7 +47,8 @@ def frame_row(raw: RawFrame, prepared: Prepared, at: datetime) -> dict[str, Any]
         "stars": quality.stars,
         "valid_fraction": quality.valid_fraction,
         "saturated_fraction": quality.saturated_fraction,
-        "header": list(row.header.items()),
+        # What came with the message stands apart from what the frame says of itself.
+        "header": [*row.header.items(), *((f"message.{name}", text) for name, text in raw.declared)],
         "notes": list(row.notes),
         "bytes": raw.size,
         "archive_uri": f"sha256:{raw.frame_id}",

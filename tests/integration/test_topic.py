@@ -74,6 +74,9 @@ def test_every_form_becomes_a_frame_and_what_is_none_a_dead_letter(world, tmp_pa
     assert children.run(read_once, world.settings) == 0
     named = Counter(r["name"] for r in rows(world.settings, "frames"))
     assert [named[name] for name in ("raw.fits", "enveloped.fits", "claimed.fits", "outside.fits")] == [1, 1, 1, 0]
+    (raw,) = [dict(r["header"]) for r in rows(world.settings, "frames") if r["name"] == "raw.fits"]
+    assert raw["message.OBSERVER"] == "nobody"
+    assert "OBSERVER" not in raw
     codes = Counter(r["code"] for r in rows(world.settings, "quarantine"))
     assert codes == {"claim_outside": 1, "unknown_form": 1, "bad_base64": 1}
     home, given = world.settings.home, environment(world.settings)
