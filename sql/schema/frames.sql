@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS frames (
     stars integer COMMENT 'stars that the seeing was measured on',
     valid_fraction double COMMENT 'share of pixels that carry sky',
     saturated_fraction double COMMENT 'share of pixels at the saturation level',
-    header map(varchar, varchar) COMMENT 'every header keyword, verbatim; message.NAME is what the sender of a message declared',
+    header map(varchar, varchar) COMMENT 'every header keyword, verbatim, and as message.NAME what the sender of a message declared',
     notes array(varchar) COMMENT 'what was missing or odd in the header',
     bytes bigint COMMENT 'size as delivered',
     archive_uri varchar COMMENT 'where the original bytes are kept; null when they are not',

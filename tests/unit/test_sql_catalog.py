@@ -69,7 +69,7 @@ def test_the_definition_partitions_as_iceberg_does(table: TableDefinition) -> No
 def test_the_definitions_explain_their_columns() -> None:
     comments = read_comments(CATALOG.schema["frames"])
     assert comments["exposure_s"] == "seconds"
-    assert comments["header"] == "every header keyword, verbatim"
+    assert comments["header"].startswith("every header keyword, verbatim")
 
 
 @pytest.mark.parametrize("kind", ["schema", "views", "queries"])
