@@ -13,8 +13,9 @@ import pyarrow as pa
 from pipeline.parts import open_tables, open_vectors
 from pipeline.ports import SourcePosition, VectorEntity, VectorSpec
 from pipeline.settings import Settings
+from pipeline.store.append_iceberg import without_history
 from pipeline.store.positions import PROPERTY
-from pipeline.store.tables_iceberg import IcebergTables, without_history
+from pipeline.store.tables_iceberg import IcebergTables
 
 _SNAPSHOTS_PER_COMMIT = 50
 _VECTORS_PER_CALL = 2_000

@@ -24,11 +24,14 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError
 from pipeline.ports import SourcePosition
+from pipeline.store.append_iceberg import append_lightly, to_arrow
 from pipeline.store.newcomers import REWRITE, Newcomers
 from pipeline.store.positions import PROPERTY, PositionSet
 from pipeline.store.schema import NAMESPACE, TABLES
 
-_COMMIT_ATTEMPTS = 10
+_PATIENCE_SECONDS = 60.0
+# A commit takes a tenth of a second: who lost a race comes back about as soon.
+_WAIT_SECONDS, _LONGEST_WAIT_SECONDS, _JITTER_SECONDS = 0.05, 0.5, 0.1
 _TABLE_PROPERTIES = {
     # Its own retry would repeat the positions read before another writer's commit and so lose that writer's.
     "commit.retry.num-retries": "0",
@@ -100,7 +103,7 @@ class IcebergTables:
             The snapshot id; None where there was neither a row nor a position.
 
         Raises:
-            CommitConflictError: other writers won ten times in a row.
+            CommitConflictError: other writers won for a minute.
             TransientError: the catalogue or the disk did not answer.
             StoreError: the rows do not fit the table.
         """
@@ -204,7 +207,14 @@ class IcebergTables:
         left_out: list[Mapping[str, Any]] = []
         # What this process saw last is most often the newest; a commit on anything older is refused.
         current = self._tables[table]
-        for attempt in stamina.retry_context(on=CommitConflictError, attempts=_COMMIT_ATTEMPTS, timeout=60):
+        for attempt in stamina.retry_context(
+            CommitConflictError,
+            attempts=None,
+            timeout=_PATIENCE_SECONDS,
+            wait_initial=_WAIT_SECONDS,
+            wait_max=_LONGEST_WAIT_SECONDS,
+            wait_jitter=_JITTER_SECONDS,
+        ):
             with attempt:
                 if attempt.num > 1:
                     current = self._load(table)
@@ -213,7 +223,7 @@ class IcebergTables:
                 left_out = [row for row in rows if there and _key_of(row, unique) in there]
                 if rows and not fresh:
                     break
-                data = _to_arrow(table, fresh, schema)
+                data = to_arrow(table, fresh, schema)
                 held = read_positions(current).add(positions)
                 with name_conflicts(table):
                     current = append_lightly(current, data, {PROPERTY: held.to_property()})
@@ -240,26 +250,6 @@ class IcebergTables:
         return self._arrow[table]
 
 
-def append_lightly(table: Table, data: pa.Table, properties: Mapping[str, str]) -> Table:
-    """Append in one snapshot, without carrying the history of the table along; returns the table as it is afterwards.
-
-    The library copies every snapshot it knows of some twenty times a commit: with two thousand of them that takes
-    seconds. A commit needs only the newest; the catalogue keeps the others.
-    """
-    light = without_history(table)
-    light.append(data, snapshot_properties=dict(properties))
-    return light
-
-
-def without_history(table: Table) -> Table:
-    """The table with its newest snapshots alone: enough to commit on."""
-    metadata = table.metadata
-    kept = {ref.snapshot_id for ref in metadata.refs.values()}
-    snapshots = [snapshot for snapshot in metadata.snapshots if snapshot.snapshot_id in kept]
-    short = metadata.model_copy(update={"snapshots": snapshots, "snapshot_log": [], "metadata_log": []})
-    return Table(table.name(), short, table.metadata_location, table.io, table.catalog)
-
-
 @contextmanager
 def name_conflicts(table: str) -> Iterator[None]:
     """Tell a commit that another writer beat from a catalogue or disk that did not answer.
@@ -274,20 +264,6 @@ def name_conflicts(table: str) -> Iterator[None]:
         raise CommitConflictError(f"table {table}: another writer committed first ({error})") from error
     except (OSError, OperationalError) as error:
         raise TransientError(f"table {table}: cannot commit: {error}") from error
-
-
-def _to_arrow(table: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    # Arrow drops columns it does not know without a word.
-    if stray := {key for row in rows for key in row}.difference(schema.names):
-        raise StoreError(f"a row does not fit table {table}: it has no column {', '.join(sorted(stray))}")
-    try:
-        data = pa.Table.from_pylist(list(rows), schema=schema)
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
-        raise StoreError(f"a row does not fit table {table}: {error}") from error
-    for field in schema:
-        if not field.nullable and data.column(field.name).null_count:
-            raise StoreError(f"a row does not fit table {table}: its {field.name} is null")
-    return data
 
 
 def _any_of(where: Mapping[str, Sequence[Any]] | None) -> BooleanExpression:
