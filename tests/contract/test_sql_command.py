@@ -109,7 +109,7 @@ def test_the_first_row_is_there_before_the_last_and_a_reader_that_goes_away_ends
     if place.server:
         assert states(place.server, mark) == ["RUNNING"]
     process.stdout.close()
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=90) == 0
     assert process.stderr.read() == ""
     process.stderr.close()
     if place.server:
@@ -143,16 +143,16 @@ def test_an_interrupt_ends_the_statement_where_it_runs(place: Place) -> None:
         wait_for_work(process.pid)
     process.send_signal(signal.SIGINT)
     started = monotonic()
-    out, errors = process.communicate(timeout=30)
+    out, errors = process.communicate(timeout=90)
     assert (process.returncode, out, errors.count("\n")) == (130, "", 1)
-    assert monotonic() - started < 10
+    assert monotonic() - started < 45
     if place.server:
         assert why_failed(place.server, mark) == ["USER_CANCELED"]
 
 
 def wait_for_work(process_id: int) -> None:
     """Until threads beside the main one have worked for a second: the engine counts on threads of its own."""
-    end = monotonic() + 40
+    end = monotonic() + 120
     while monotonic() < end:
         if sum(seconds_of(task) for task in Path(f"/proc/{process_id}/task").iterdir() if task.name != str(process_id)):
             return
@@ -173,7 +173,7 @@ def test_an_interrupt_is_heard_in_the_middle_of_a_call(place: Place) -> None:
     started = monotonic()
     with pytest.raises(KeyboardInterrupt), interrupt_after(2.0):
         engine.query(SLOW)
-    assert 1.5 < monotonic() - started < 15
+    assert 1.5 < monotonic() - started < 45
 
 
 def test_an_error_after_the_first_rows_is_one_line_and_the_rows_stay_whole(place: Place) -> None:
