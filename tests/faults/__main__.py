@@ -6,7 +6,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.table import Table
 from bench.machine import describe_machine
 from tests.faults.scenarios import SCENARIOS, Tally
 from tests.faults.stage import open_stage
+from tests.faults.world import Damage
 
 _ROUNDS = {
     "steps": 10, "random": 16, "services": 10, "workers": 6, "deliveries": 3, "connections": 4, "disk": 2,
@@ -27,20 +27,25 @@ def main() -> int:
     asked = dict(argument.split("=") for argument in sys.argv[1:])
     rounds = {name: int(asked.get(name, 0 if asked else count)) for name, count in _ROUNDS.items()}
     tallies: list[Tally] = []
-    began = time.monotonic()
     with open_stage(Path(tempfile.mkdtemp(prefix="oddframe-stack-"))) as stage:
         for name, scenario in SCENARIOS.items():
             if rounds[name]:
                 sys.stderr.write(f"{name}: {rounds[name]} rounds ...\n")
-                for tally in scenario(stage, rounds[name]):
-                    tallies.append(tally)
-                    sys.stderr.write(f"  {_to_line(tally)}\n")
+                found = list(scenario(stage, rounds[name]))
+                tallies += found
+                _print(found)
+                # Kept after each: half an hour of faults is not to be lost with the last of them.
+                _keep(name, [_to_line(tally) for tally in found])
     _print(tallies)
-    lines = [_to_line(tally) for tally in tallies]
-    if not asked:
-        result = {"machine": describe_machine(), "seconds": round(time.monotonic() - began), "faults": lines}
-        _RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return int(any(line["lost"] or line["doubled"] or line["wrong"] for line in lines))
+    return int(any(tally.damage != Damage(0, 0, 0) for tally in tallies))
+
+
+def _keep(name: str, lines: list[dict[str, object]]) -> None:
+    """Replace what is known of one scenario by the newest."""
+    known = json.loads(_RESULT.read_text(encoding="utf-8")) if _RESULT.is_file() else {"scenarios": {}}
+    known["machine"] = describe_machine()
+    known["scenarios"][name] = lines
+    _RESULT.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
 
 
 def _to_line(tally: Tally) -> dict[str, object]:

@@ -14,10 +14,13 @@ _FILLER = "filler"
 
 @contextmanager
 def lend_small_disk(place: Path) -> Iterator[Path | None]:
-    """A file system of a few MiB mounted at `place`; None where this user may not mount one."""
-    place.mkdir(parents=True)
+    """A file system of a few MiB mounted at `place`, with what was there; None where this user may not mount one."""
+    kept = place.with_name(f"{place.name}-kept")
+    place.rename(kept)
+    place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={_BYTES}", "none", str(place)]
     mounted = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    shutil.copytree(kept, place, dirs_exist_ok=True)
     try:
         yield place if mounted else None
     finally:
