@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _BYTES = 4 * 2**20
@@ -30,13 +30,10 @@ def lend_small_disk(place: Path) -> Iterator[Path | None]:
 
 def fill(place: Path) -> None:
     """Leave no byte free."""
-    with (place / _FILLER).open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-                file.flush()
-        except OSError:
-            return
+    # Unbuffered: what could not be written must not be tried again on closing.
+    with (place / _FILLER).open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
 
 
 def make_room(place: Path) -> None:
