@@ -50,16 +50,16 @@ def test_a_file_that_is_still_written_waits(tmp_path, spool):
 def test_a_batch_that_failed_is_given_again(tmp_path, spool, monkeypatch):
     append = None
 
-    def refuse(table, rows, positions=()):
+    def refuse(table, rows, positions, unique):
         if table == "verdicts":
             monkeypatch.undo()
             raise TransientError("the catalogue is busy")
-        return append(table, rows, positions)
+        return append(table, rows, positions, unique)
 
     with lake_at(tmp_path / "home") as lake, Sweep(lake, IngestRequest(), spool=True) as sweep:
         (batch,) = plan_spool(lake, spool, 10)
-        append = lake.tables.append
-        monkeypatch.setattr(lake.tables, "append", refuse)
+        append = lake.tables.append_new
+        monkeypatch.setattr(lake.tables, "append_new", refuse)
         with pytest.raises(TransientError):
             sweep.ingest(batch)
         assert {report["status"] for report in sweep.ingest(batch)} == {"no_reference"}
