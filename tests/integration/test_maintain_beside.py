@@ -32,6 +32,7 @@ WRITERS = 2
 LEAST_SECONDS, MOST_SECONDS = 20.0, 150.0
 # What reading and committing may take here: nothing younger is forgotten or swept, as in `run_maintain`.
 GRACE = 12.0
+PAUSE = 0.3
 REFERENCES, FRAMES = 6, 24
 
 
@@ -51,6 +52,8 @@ def write_and_delete(namespace: str, writer: int, folder: Path) -> None:
         if number % 5 == 4:
             delete_surely(tables, row - 2)
         number += 1
+        # As a batch that fills: writers without a pause leave no other commit a chance.
+        time.sleep(PAUSE)
     (folder / f"{writer}").write_text(str(number))
 
 
