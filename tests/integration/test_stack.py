@@ -72,7 +72,9 @@ def check_strangers_are_refused(command, states: list[dict]) -> None:
     refused = use(command, "verify", ODDFRAME_MILVUS__TOKEN="root:wrong")  # noqa: S106 - a wrong one
     assert refused.returncode == 3
     assert len(refused.stderr.splitlines()) == 1
-    assert use(command, "flows", "notify", PREFECT_API_URL=prefect).returncode != 0
+    refused = use(command, "flows", "notify", PREFECT_API_URL=prefect)
+    assert refused.returncode in (2, 3)
+    assert "fault" not in refused.stderr
 
 
 def check_an_event_starts_the_deployment(command, states: list[dict]) -> None:
