@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from pipeline.parts import (
-    choose,
     ensure_topic,
     find_claim_directory,
     find_claim_roots,
@@ -25,7 +24,7 @@ from pipeline.source.dead_letters import DeadLetterSink
 from pipeline.source.kafka import KafkaSource, PollRules
 from pipeline.source.messages import MessageRules
 from pipeline.source.producer import FrameProducer, ProducerRules
-from pipeline.wiring import build_lake, lock_home
+from pipeline.wiring import build_lake, lock_stores
 
 
 @contextmanager
@@ -42,8 +41,7 @@ def open_consumer(
     kafka, connection = settings.kafka, find_kafka(settings)
     ensure_topic(connection, topic, kafka.partitions)
     with ExitStack() as stack:
-        if not choose(settings).is_shared:
-            stack.enter_context(lock_home(settings.home))
+        stack.enter_context(lock_stores(settings))
         tables = stack.enter_context(closing(open_tables(settings)))
         vectors = stack.enter_context(closing(open_vectors(settings)))
         poll = PollRules(max_bytes=kafka.poll_bytes, session_seconds=kafka.session_seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -123,6 +123,11 @@ def lock_home(home: Path) -> Iterator[None]:
         lock.release()
 
 
+def lock_stores(settings: Settings) -> AbstractContextManager[None]:
+    """Hold the home where its stores have one writer; where they are shared nobody needs to be kept out."""
+    return nullcontext() if choose(settings).is_shared else lock_home(settings.home)
+
+
 def archive_home(
     settings: Settings, *, dry_run: bool = False, on_progress: Progress | None = None
 ) -> ArchivedOriginals:
@@ -170,8 +175,7 @@ def open_maintenance(settings: Settings) -> Iterator[IcebergMaintenance]:
     """The housekeeping of the tables, as `maintain_home` has it."""
     from pipeline.store.maintenance_iceberg import IcebergMaintenance  # noqa: PLC0415 - as for the tables
 
-    alone = nullcontext() if choose(settings).is_shared else lock_home(settings.home)
-    with alone, closing(open_tables(settings)) as tables:
+    with lock_stores(settings), closing(open_tables(settings)) as tables:
         yield IcebergMaintenance(tables)
 
 
@@ -243,8 +247,7 @@ def list_probes(settings: Settings) -> list[tuple[str, Callable[[], str], str]]:
             if log is None:
                 return f"it answers; there is no topic {settings.kafka.topic} yet"
             with closing(open_tables(settings)) as tables:
-                held = tables.positions("deliveries")
-                coming = sum(log.count_from(held).values())
+                coming = sum(standing.lag for standing in log.list_standings(tables.positions("deliveries")))
             return f"topic {settings.kafka.topic}: {coming} messages to come"
 
     choice, away = choose(settings), "is it up (`oddframe stack status`), and is {} right?"

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -125,6 +126,19 @@ def edit(source: Path, target: Path, **cards: Any) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(buffer.getvalue())
     return target
+
+
+def die_at(step: str, times: int) -> Callable[[str], None]:
+    """For a `KillSwitch`: SIGKILL to this process when a step is reached for so many times."""
+    left = [times]
+
+    def reach(reached: str) -> None:
+        if reached == step:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach
 
 
 def oddframe(*arguments: object, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pipeline.embed.types import Embedding
-from pipeline.ports import RawFrame, SourcePosition, VectorSpec
+from pipeline.ports import Positions, RawFrame, SourcePosition, VectorSpec
 from pipeline.run.batch import Batch, IngestRequest, Item, Purpose, Standing
 from pipeline.run.commit import Committer
 from pipeline.run.detect import Judge
@@ -46,7 +47,6 @@ class Ingestor:
         self._committer = Committer(lake, request, self._judge, self._switch)
         held = lake.tables.positions("deliveries")
         self._pending = {_key(raw): raw for raw in lake.source.pending(held)}
-        self._begun = [lake.tables.positions(table) for table in _BEFORE_DELIVERIES]
         self._pool = WorkerPool(replace(lake.plan, embeddings=self._embeddings), lake.workers)
 
     def __enter__(self) -> Self:
@@ -198,6 +198,11 @@ class Ingestor:
             self._known.add(file.frame_id)
             settled.add(file.frame_id)
             yield Item(file, standing, resumed=resumed, raw=file.message)
+
+    @cached_property
+    def _begun(self) -> list[Positions]:
+        """What each table but the last holds before the first message of this run; files have a journal for that."""
+        return [self._lake.tables.positions(table) for table in _BEFORE_DELIVERIES]
 
     def _is_resumed(self, file: Landed) -> bool:
         """Whether a process that was killed may have written rows of this message."""

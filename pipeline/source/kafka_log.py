@@ -113,14 +113,6 @@ class KafkaLog:
         """
         return sum(end - begin for begin, end in self.list_ranges().values())
 
-    def count_from(self, held: Positions) -> dict[str, int]:
-        """By partition, offsets that the lake has still to come past.
-
-        Raises:
-            TransientError: the cluster does not answer.
-        """
-        return {standing.partition: standing.lag for standing in self.list_standings(held)}
-
     def find_missing(self, held: Positions) -> Iterator[SourcePosition]:
         """Messages that the log has and the lake does not hold; only where it does not hold them is the log read.
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -18,6 +15,7 @@ from pipeline.settings import Settings
 from pipeline.source.kafka import KafkaSource
 from pipeline.store.positions import PositionSet
 from pipeline.streams import open_consumer
+from tests.lake_tools import die_at
 
 STEPS = (
     *("number", "index", "judge", "commit frames", "commit quarantine", "commit detections", "commit verdicts"),
@@ -28,7 +26,7 @@ _REQUEST = IngestRequest(record_duplicates=True)
 
 def read_once(settings: Settings, step: str | None = None, times: int = 1) -> None:
     """Read what is there; with a step, die when it is reached for so many times."""
-    switch = KillSwitch(_die_at(step, times) if step else None)
+    switch = KillSwitch(die_at(step, times) if step else None)
     with open_consumer(settings, settings.kafka.topic, _REQUEST, once=True, switch=switch) as consumer:
         for _ in consumer.consume(lambda: False):
             pass
@@ -58,25 +56,3 @@ def read_on(settings: Settings) -> None:
         lambda text: sys.stderr.write(f"    worker: {text[:150]}\n"),
     ):
         pass
-
-
-def _die_at(step: str, times: int) -> Callable[[str], None]:
-    left = [times]
-
-    def reach(reached: str) -> None:
-        if reached == step:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return reach
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float) -> bool:
-    """Whether something came true within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if is_so():
-            return True
-        time.sleep(0.1)
-    return False

@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -24,6 +23,7 @@ from tests.lake_tools import (
     InlinePool,
     add_references,
     command,
+    die_at,
     ingest,
     lake_at,
     make_environment,
@@ -79,18 +79,6 @@ def home(begun, tmp_path) -> Path:
     yield begun
     shutil.rmtree(begun)
     shutil.copytree(tmp_path / "kept", begun)
-
-
-def die_at(step: str, times: int) -> Callable[[str], None]:
-    left = [times]
-
-    def reach(reached: str) -> None:
-        if reached == step:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return reach
 
 
 @pytest.fixture

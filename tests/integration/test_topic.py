@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.parts import open_tables
+from pipeline.parts import find_kafka, open_tables
 from pipeline.settings import Settings
+from pipeline.source.connection import open_admin
 from pipeline.source.messages import Outgoing, write_claim, write_envelope, write_raw
 from tests import children
 from tests.faults.workers import read_all_again, read_on, read_once
@@ -127,6 +128,17 @@ def test_duplicates_out_of_order_and_a_replay_change_nothing(world):
     assert children.run(read_all_again, world.settings) == 0
     assert world.assess() == CLEAN
     assert len(rows(world.settings, "deliveries")) == before
+
+
+def test_a_topic_that_is_gone_is_named_by_verify(world):
+    world.send(3)
+    assert children.run(read_once, world.settings) == 0
+    admin = open_admin(find_kafka(world.settings))
+    admin.delete_topics([world.topic])
+    admin.close()
+    checks = read_lines(oddframe("verify", "--json", home=world.settings.home, **environment(world.settings)).stdout)
+    assert f"topic {world.topic}: gone, not compared" in {check["check"] for check in checks}
+    assert all(check["ok"] for check in checks)
 
 
 def test_two_readers_share_a_topic_and_one_that_is_killed_is_replaced(world):
