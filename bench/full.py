@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from pipeline.settings import Settings
 from pipeline.source.topics import create_topic
 from pipeline.stack.layout import Layout
 from pipeline.wiring import open_lake
-from tests.stack import start_stack
+from tests.stack import lend_stack
 
 _SERVICES = ("kafka", "catalog", "milvus")
 _LARGEST = 48 * 2**20
@@ -25,10 +24,8 @@ _LARGEST = 48 * 2**20
 @contextmanager
 def open_services() -> Iterator[tuple[Layout, Path]]:
     """Kafka, catalogue and Milvus, and a directory for everything else; all of it goes with this process."""
-    data = Path(tempfile.mkdtemp(prefix="oddframe-stack-"))
-    layout, supervisor = start_stack(data, _SERVICES)
-    yield layout, data
-    supervisor.stop(lambda *_: None)
+    with lend_stack(_SERVICES) as (layout, _):
+        yield layout, layout.data
 
 
 def make_lake(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -15,6 +13,7 @@ from pipeline.errors import OddframeError
 from pipeline.source.connection import KafkaConnection, open_admin
 from pipeline.stack.java import find_java
 from pipeline.stack.layout import Layout, find_source
+from tests.ports import find_free_ports
 
 _CLUSTER = "b2RkZnJhbWUtdGVzdC1vbg"
 _SECONDS = 60.0
@@ -24,7 +23,7 @@ class Broker:
     """Kafka in a directory, started, killed and started again on the same ports."""
 
     def __init__(self, directory: Path, cache: Path, template: str = "kafka/server.properties") -> None:
-        self.layout = Layout(directory, cache, _find_free_ports(3))
+        self.layout = Layout(directory, cache, find_free_ports(3))
         self.directory = directory / "kafka"
         self._properties = self.directory / "etc" / "server.properties"
         self._template = template
@@ -118,22 +117,3 @@ def write_users(etc: Path, users: dict[str, str]) -> None:
 def _openssl(*arguments: str | Path) -> None:
     done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-
-
-def _find_free_ports(count: int) -> int:
-    """The first of so many ports in a row that nothing listens on, outside those handed to clients."""
-    text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8")
-    lowest = int(re.split(r"\s+", text)[0])
-    for first in range(20_000 + os.getpid() % 1_000 * 10, lowest - count, count):
-        if all(_is_free(first + n) for n in range(count)):
-            return first
-    raise AssertionError("no free ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

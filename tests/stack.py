@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
-import random
 import shutil
-import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,12 +21,15 @@ from pipeline.stack.layout import Layout, find_cache
 from pipeline.stack.processes import Processes
 from pipeline.stack.services import list_services
 from pipeline.stack.supervisor import Supervisor
+from tests.ports import find_free_ports
 
 VARIABLE = "ODDFRAME_TEST_STACK"
 """First port of a stack that is up; without it the tests start one of their own."""
 
 _NEEDED = ("kafka", "catalog", "milvus", "presto")
-_SPAN = 32
+SPAN = 32
+"""Ports that a stack may want, in a row."""
+
 _PREFIX, _OWNER = "oddframe-stack-", "owner"
 
 
@@ -50,13 +53,24 @@ def _find_stack() -> Layout | str:
         find_maven()
     except UsageError as error:
         return str(error)
-    return start_stack(Path(tempfile.mkdtemp(prefix=_PREFIX)), _NEEDED)[0]
+    return start_stack(_NEEDED)[0]
 
 
-def start_stack(data: Path, names: tuple[str, ...]) -> tuple[Layout, Supervisor]:
+@contextmanager
+def lend_stack(names: tuple[str, ...]) -> Iterator[tuple[Layout, Supervisor]]:
+    """Services that are nobody else's; where their state is there is room for more."""
+    layout, supervisor = start_stack(names)
+    try:
+        yield layout, supervisor
+    finally:
+        supervisor.stop(print)
+
+
+def start_stack(names: tuple[str, ...]) -> tuple[Layout, Supervisor]:
     """Start these services with all state in a directory that goes with this process, as they do."""
     _clear_left_behind()
-    layout = Layout(data, _cache(), find_ports())
+    data = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    layout = Layout(data, _cache(), find_free_ports(SPAN))
     services = [service for service in list_services(layout, data / "home") if service.name in names]
     supervisor = Supervisor(layout, services)
     (data / _OWNER).write_text(str(os.getpid()))
@@ -81,24 +95,6 @@ def _clear_left_behind() -> None:
             shutil.rmtree(data, ignore_errors=True)
 
 
-def find_ports() -> int:
-    """The first of a run of ports that nobody listens on."""
-    for _ in range(100):
-        first = random.randrange(21_000, 31_000)
-        if all(_is_free(port) for port in range(first, first + _SPAN)):
-            return first
-    pytest.fail("no run of free ports was found")
-
-
 def _cache() -> Path:
     named = os.environ.get("ODDFRAME_STACK__CACHE")
     return Path(named) if named else find_cache()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

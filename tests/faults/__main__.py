@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
@@ -27,7 +26,7 @@ def main() -> int:
     asked = dict(argument.split("=") for argument in sys.argv[1:])
     rounds = {name: int(asked.get(name, 0 if asked else count)) for name, count in _ROUNDS.items()}
     tallies: list[Tally] = []
-    with open_stage(Path(tempfile.mkdtemp(prefix="oddframe-stack-"))) as stage:
+    with open_stage() as stage:
         for name, scenario in SCENARIOS.items():
             if rounds[name]:
                 sys.stderr.write(f"{name}: {rounds[name]} rounds ...\n")

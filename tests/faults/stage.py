@@ -6,13 +6,12 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.stack.layout import Layout
 from pipeline.stack.supervisor import Supervisor
 from tests.faults.world import World
-from tests.stack import start_stack
+from tests.stack import lend_stack
 
 _SERVICES = ("kafka", "catalog", "milvus")
 
@@ -36,15 +35,14 @@ class Stage:
 
 
 @contextmanager
-def open_stage(data: Path, seed: int = 1) -> Iterator[Stage]:
+def open_stage(seed: int = 1) -> Iterator[Stage]:
     """Start the services; they go with this process."""
-    layout, supervisor = start_stack(data, _SERVICES)
     numbers = iter(range(seed, 1_000_000))
+    with lend_stack(_SERVICES) as (layout, supervisor):
 
-    def make_world(services: dict[str, Any] | None = None) -> World:
-        world = World(layout, data / "homes", next(numbers), services)
-        world.add_references()
-        return world
+        def make_world(services: dict[str, Any] | None = None) -> World:
+            world = World(layout, layout.data / "homes", next(numbers), services)
+            world.add_references()
+            return world
 
-    yield Stage(layout, supervisor, make_world, random.Random(seed))
-    supervisor.stop(lambda *_: None)
+        yield Stage(layout, supervisor, make_world, random.Random(seed))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,16 @@ import pytest
 from pipeline.run.archive import archive_originals, verify_checksums
 from pipeline.store.originals import LocalOriginals, TieredOriginals
 from pipeline.store.originals_s3 import S3Originals
-from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog
+from pipeline.store.tables_iceberg import IcebergTables
+from tests.table_tools import START, frame, lend_tables
 
-START = datetime(2026, 3, 1, 12, 0, 0)  # noqa: DTZ001 - the tables keep naive UTC
 LATER = START + timedelta(days=365)
 
 
 @pytest.fixture
 def tables(tmp_path: Path) -> Iterator[IcebergTables]:
-    opened = _open(tmp_path)
-    yield opened
-    opened.close()
+    with lend_tables("sqlite", tmp_path) as open_tables:
+        yield open_tables()
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -32,26 +31,6 @@ def originals(request, tmp_path: Path) -> TieredOriginals:
     return TieredOriginals(LocalOriginals(tmp_path / "hot"), S3Originals(connection, tmp_path / "fetched", 2**20))
 
 
-def _open(home: Path) -> IcebergTables:
-    tables = IcebergTables(open_sqlite_catalog(home / "catalog.db", home / "ware house"))
-    tables.create_missing()
-    return tables
-
-
-def _frame(number: int, frame_id: str = "", **changes: Any) -> dict[str, Any]:
-    return {
-        "frame_id": frame_id or f"{number:064x}",
-        "name": f"{number}.fits",
-        "obs_time": START + timedelta(days=number % 2),
-        "instrument": f"cam/{number % 2} ?",
-        "header": [("A", str(number)), ("A", "twice"), ("B", None)],
-        "zones": [number, None],
-        "fwhm_px": float("nan") if number % 3 else None,
-        "ingested_at": START + timedelta(hours=number),
-        **changes,
-    }
-
-
 def _keep(originals: TieredOriginals, tmp_path: Path, content: bytes) -> str:
     file = tmp_path / "delivered"
     file.write_bytes(content)
@@ -60,7 +39,9 @@ def _keep(originals: TieredOriginals, tmp_path: Path, content: bytes) -> str:
 
 def test_old_originals_move_and_young_ones_stay(tables, originals, tmp_path):
     old, young, odd, redriven = (_keep(originals, tmp_path, content) for content in (b"old", b"new", b"odd", b"again"))
-    tables.append("frames", [_frame(0, old), _frame(1, young, ingested_at=LATER), _frame(2, redriven)])
+    tables.append(
+        "frames", [frame(0, frame_id=old), frame(1, frame_id=young, ingested_at=LATER), frame(2, frame_id=redriven)]
+    )
     events = [{"frame_id": odd, "at": START}, {"frame_id": redriven, "at": LATER}]
     tables.append("quarantine", events)
     dry = archive_originals(tables, originals, START + timedelta(days=1), dry_run=True)
@@ -88,7 +69,7 @@ def test_originals_that_no_table_names_are_left_alone(tables, originals, tmp_pat
 @pytest.mark.parametrize("step", ["adopt", "remove", "write"])
 def test_a_run_stopped_at_any_step_loses_nothing_and_can_be_repeated(tables, originals, tmp_path, monkeypatch, step):
     ids = [_keep(originals, tmp_path, f"frame {i}".encode()) for i in range(3)]
-    tables.append("frames", [_frame(i, frame_id) for i, frame_id in enumerate(ids)])
+    tables.append("frames", [frame(i, frame_id=frame_id) for i, frame_id in enumerate(ids)])
     calls = 0
 
     def stop(*_: object) -> None:
@@ -116,7 +97,7 @@ def test_a_run_stopped_at_any_step_loses_nothing_and_can_be_repeated(tables, ori
 
 def test_a_copy_is_proved_before_the_original_goes(tables, originals, tmp_path, monkeypatch):
     frame_id = _keep(originals, tmp_path, b"good bytes")
-    tables.append("frames", [_frame(0, frame_id)])
+    tables.append("frames", [frame(0, frame_id=frame_id)])
     kind, method = type(originals.archive), "_send" if isinstance(originals.archive, S3Originals) else "_write"
     write = getattr(kind, method)
 
@@ -132,7 +113,7 @@ def test_a_copy_is_proved_before_the_original_goes(tables, originals, tmp_path, 
 
 def test_a_corrupt_hot_copy_is_reported_and_stays(tables, originals, tmp_path):
     bad, good = _keep(originals, tmp_path, b"soon rotten"), _keep(originals, tmp_path, b"sound")
-    tables.append("frames", [_frame(0, bad), _frame(1, good)])
+    tables.append("frames", [frame(0, frame_id=bad), frame(1, frame_id=good)])
     originals.hot.locate(bad).write_bytes(b"rotten")
     done = archive_originals(tables, originals, LATER)
     assert (done.moved, len(done.problems)) == (1, 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,19 +13,7 @@ from pipeline.store import compaction_iceberg
 from pipeline.store.compaction_iceberg import REWRITE, fingerprint
 from pipeline.store.maintenance_iceberg import IcebergMaintenance
 from pipeline.store.positions import PROPERTY
-from pipeline.store.tables_iceberg import IcebergTables
-from tests.table_tools import START, OpenTables, count_data_files, fill, frame, lend_tables, read_rows
-
-
-@pytest.fixture(params=["sqlite", "rest"])
-def opened(request, tmp_path: Path) -> Iterator[OpenTables]:
-    with lend_tables(request.param, tmp_path) as open_tables:
-        yield open_tables
-
-
-@pytest.fixture
-def tables(opened) -> IcebergTables:
-    return opened()
+from tests.table_tools import START, count_data_files, fill, frame, read_rows
 
 
 def test_compaction_keeps_rows_positions_and_older_snapshots(opened, tables):

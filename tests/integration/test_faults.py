@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +18,7 @@ pytestmark = pytest.mark.timeout(900)
 def stage() -> Iterator[Stage]:
     require_stack()
     # One that is its own: the others go on using the services of the shared one.
-    with open_stage(Path(tempfile.mkdtemp(prefix="oddframe-stack-"))) as opened:
+    with open_stage() as opened:
         yield opened
 
 

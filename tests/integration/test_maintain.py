@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from pipeline.ports import SourcePosition, VectorEntity, VectorSpec
 from pipeline.run.maintain import STEPS, MaintainPlan, run_maintain
 from pipeline.store import maintenance_iceberg
 from pipeline.store.maintenance_iceberg import IcebergMaintenance
-from pipeline.store.tables_iceberg import IcebergTables
 from pipeline.store.tidied import Expiry, Pin, Sweep
 from tests.fakes.vectors import MemoryVectors
-from tests.table_tools import START, OpenTables, fill, lend_tables, list_files, read_rows
+from tests.table_tools import START, fill, list_files, read_rows
 
 LONG_AGO = datetime(2000, 1, 1)  # noqa: DTZ001 - the tables keep naive UTC
 SPEC = VectorSpec("pixels", "1", 2)
@@ -36,17 +34,6 @@ class Unclosed(MemoryVectors):
 
     def close(self) -> None:
         pass
-
-
-@pytest.fixture(params=["sqlite", "rest"])
-def opened(request, tmp_path: Path) -> Iterator[OpenTables]:
-    with lend_tables(request.param, tmp_path) as open_tables:
-        yield open_tables
-
-
-@pytest.fixture
-def tables(opened) -> IcebergTables:
-    return opened()
 
 
 def tomorrow() -> datetime:

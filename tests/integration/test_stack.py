@@ -15,7 +15,8 @@ import requests
 
 from pipeline.errors import TransientError
 from pipeline.store.milvus_server import open_server
-from tests.stack import find_ports, require_stack
+from tests.ports import find_free_ports
+from tests.stack import SPAN, require_stack
 
 MOST_MIB = 6 * 1024
 PASSWORD = "planted-Secret-4711"  # noqa: S105 - to be looked for
@@ -31,7 +32,7 @@ def command(tmp_path_factory):
     home = tmp_path_factory.mktemp("stack") / "home"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment |= {
-        "ODDFRAME_STACK__FIRST_PORT": str(find_ports()),
+        "ODDFRAME_STACK__FIRST_PORT": str(find_free_ports(SPAN)),
         "ODDFRAME_STACK__DATA": str(home / "stack"),
         "ODDFRAME_STACK__PASSWORD": PASSWORD,
         "ODDFRAME_PROFILE": "full",
