@@ -17,6 +17,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import IO, Any
 
+MARK = "ODDFRAME_TEST_CHILD"
+"""Set where a child runs."""
+
 _PRELOADED = [
     *("pipeline.wiring", "pipeline.store.tables_iceberg", "pipeline.store.milvus_lite", "pipeline.run.ingest"),
     *("pipeline.streams", "pipeline.store.catalog_rest", "pipeline.store.milvus_server"),
@@ -54,7 +57,7 @@ def _open_server() -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "tests.children"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, MARK: "yes", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     atexit.register(server.communicate)
     return server

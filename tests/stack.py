@@ -21,6 +21,7 @@ from pipeline.stack.layout import Layout, find_cache
 from pipeline.stack.processes import Processes
 from pipeline.stack.services import list_services
 from pipeline.stack.supervisor import Supervisor
+from tests.children import MARK
 from tests.ports import find_free_ports
 
 VARIABLE = "ODDFRAME_TEST_STACK"
@@ -35,6 +36,8 @@ _PREFIX, _OWNER = "oddframe-stack-", "owner"
 
 def require_stack() -> Layout:
     """A stack with Kafka, the catalogue, Milvus and Presto; a skip where there is no Java, a failure of that in CI."""
+    # One of its own would be started there, and what the two wrote would never meet.
+    assert MARK not in os.environ, "a child is handed the stack that its parent found"
     found = _find_stack()
     if isinstance(found, Layout):
         return found

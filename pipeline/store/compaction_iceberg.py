@@ -22,15 +22,18 @@ from pyiceberg.table.snapshots import Operation
 from sqlalchemy.exc import OperationalError
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError
+from pipeline.store.append_iceberg import without_history
 from pipeline.store.newcomers import REWRITE
-from pipeline.store.positions import PROPERTY
+from pipeline.store.positions import PROPERTY, PositionSet
 from pipeline.store.tables_iceberg import IcebergTables, name_conflicts, read_positions
 from pipeline.store.tidied import Compaction
 
 _BUNDLE_BYTES = 64 * 2**20  # compressed; what one step holds in memory is some ten times that
 # Merged files wait no longer than this for their commit: an orphan sweep elsewhere must not take them for old.
 _GROUP_SECONDS = 300.0
-_ATTEMPTS = 10
+# Who appends holds the table for a tenth of a second at a time: many short tries meet a gap, few long ones do not.
+_PATIENCE_SECONDS = 120.0
+_WAIT_SECONDS, _LONGEST_WAIT_SECONDS, _JITTER_SECONDS = 0.05, 0.5, 0.1
 
 Fingerprint = tuple[int, int]
 
@@ -155,12 +158,19 @@ def _commit(tables: IcebergTables, name: str, group: Sequence[_Merger], planned:
     """Those of the group that were committed."""
     # Merged files that no commit takes up are left to the orphan sweep: whether a failed commit failed is not certain.
     try:
-        for attempt in stamina.retry_context(on=CommitConflictError, attempts=_ATTEMPTS, timeout=120):
+        for attempt in stamina.retry_context(
+            CommitConflictError,
+            attempts=None,
+            timeout=_PATIENCE_SECONDS,
+            wait_initial=_WAIT_SECONDS,
+            wait_max=_LONGEST_WAIT_SECONDS,
+            wait_jitter=_JITTER_SECONDS,
+        ):
             with attempt:
                 table = tables.raw(name)
                 standing = _find_standing(table, group, planned)
                 if standing:
-                    _replace(table, name, standing)
+                    _replace(without_history(table), name, standing, read_positions(table))
                 return standing
     except CommitConflictError:
         return []
@@ -185,9 +195,9 @@ def _is_only_appended(table: Table, since: int | None) -> bool:
     return snapshot is not None
 
 
-def _replace(table: Table, name: str, mergers: Sequence[_Merger]) -> None:
+def _replace(table: Table, name: str, mergers: Sequence[_Merger], held: PositionSet) -> None:
     # Positions from the metadata that is committed against: refused if another writer's commit came in between.
-    stated = {PROPERTY: read_positions(table).to_property(), REWRITE: "yes"}
+    stated = {PROPERTY: held.to_property(), REWRITE: "yes"}
     with (
         name_conflicts(name),
         table.transaction() as transaction,

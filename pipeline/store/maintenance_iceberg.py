@@ -212,7 +212,7 @@ class IcebergMaintenance:
 
     def _change(self, table: str, change: Callable[[Table], _Done]) -> _Done:
         """Do it to the table as it is now, and again from the start where another writer's commit came in between."""
-        for attempt in stamina.retry_context(on=CommitConflictError, attempts=_ATTEMPTS, timeout=60):
+        for attempt in stamina.retry_context(on=CommitConflictError, attempts=_ATTEMPTS, timeout=60, wait_max=1.0):
             with attempt:
                 return change(self._tables.raw(table))
         raise AssertionError("a retry ends in an answer or an error")
