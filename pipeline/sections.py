@@ -132,8 +132,16 @@ class MaintainSettings(Section):
 
     keep_snapshots_days: Annotated[
         float,
-        Field(ge=0, le=_MOST_DAYS, description="Time travel reaches back so far, at least `orphan_age_hours`"),
+        Field(
+            ge=0,
+            le=_MOST_DAYS,
+            description="Time travel reaches back so far, where `keep_snapshots` are enough for it; pins stay",
+        ),
     ] = 7.0
+    keep_snapshots: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="Of a table, beside those of the last hour; each commit writes them all"),
+    ] = 2_000
     orphan_age_hours: Annotated[
         float,
         Field(ge=1, le=24 * _MOST_DAYS, description="Unreferenced files younger than this may be a commit in progress"),

@@ -161,6 +161,7 @@ def maintain_home(
         small_bytes=chosen.small_file_mb * 2**20,
         most_small=chosen.small_files,
         snapshots_days=chosen.keep_snapshots_days,
+        most_snapshots=chosen.keep_snapshots,
         orphan_hours=chosen.orphan_age_hours,
         vector_seconds=chosen.vector_seconds,
     )

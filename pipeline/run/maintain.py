@@ -10,9 +10,12 @@ from typing import Any, Protocol
 
 from pipeline.ports import VectorCompaction, VectorStore
 from pipeline.run.archive import Progress
-from pipeline.store.tidied import Compaction, Expiry, Sweep
+from pipeline.store.tidied import Compaction, Expiry, Surplus, Sweep
 
 STEPS = ("compact", "expire", "orphans", "vectors")
+
+# A query reads to its end in the snapshot it began with.
+_LONGEST_QUERY = timedelta(hours=1)
 
 
 class TableMaintenance(Protocol):
@@ -24,8 +27,10 @@ class TableMaintenance(Protocol):
     def compact(self, table: str, *, small_bytes: int, most_small: int, dry_run: bool = False) -> Compaction:
         """Merge small files."""
 
-    def expire(self, table: str, older_than: datetime, *, dry_run: bool = False) -> Expiry:
-        """Forget snapshots that were replaced before a moment."""
+    def expire(
+        self, table: str, older_than: datetime, *, surplus: Surplus | None = None, dry_run: bool = False
+    ) -> Expiry:
+        """Forget snapshots that were replaced before a moment, and those that are too many."""
 
     def remove_orphans(self, table: str, older_than: datetime, *, dry_run: bool = False) -> Sweep:
         """Remove files that no snapshot names and that are older than a moment."""
@@ -39,6 +44,7 @@ class MaintainPlan:
         small_bytes: a data file below this size is small.
         most_small: a partition may have so many small files.
         snapshots_days: snapshots that were replaced longer ago are forgotten.
+        most_snapshots: so many of a table stay, and those replaced within the hour.
         orphan_hours: files younger than this are never removed.
         vector_seconds: longest wait for the vector store.
     """
@@ -46,6 +52,7 @@ class MaintainPlan:
     small_bytes: int
     most_small: int
     snapshots_days: float
+    most_snapshots: int
     orphan_hours: float
     vector_seconds: float
 
@@ -105,10 +112,11 @@ def run_maintain(
     before_orphans = now - timedelta(hours=plan.orphan_hours)
     # A reader may be at work in a snapshot that was replaced a moment ago: its files stay as long as those of a writer.
     before_snapshots = min(now - timedelta(days=plan.snapshots_days), before_orphans)
+    surplus = Surplus(plan.most_snapshots, now - _LONGEST_QUERY)
     small, most = plan.small_bytes, plan.most_small
     chores: tuple[tuple[str, Callable[[str], MaintainStep]], ...] = (
         ("compact", lambda name: tables.compact(name, small_bytes=small, most_small=most, dry_run=dry_run)),
-        ("expire", lambda name: tables.expire(name, before_snapshots, dry_run=dry_run)),
+        ("expire", lambda name: tables.expire(name, before_snapshots, surplus=surplus, dry_run=dry_run)),
         ("orphans", lambda name: tables.remove_orphans(name, before_orphans, dry_run=dry_run)),
     )
     names = tables.names()

@@ -26,7 +26,7 @@ from pipeline.store.compaction_iceberg import compact_table
 from pipeline.store.positions import PROPERTY
 from pipeline.store.schema import REFERENCE_MEMBERS, TABLES, VERDICTS
 from pipeline.store.tables_iceberg import IcebergTables, name_conflicts
-from pipeline.store.tidied import Compaction, Expiry, Pin, Sweep
+from pipeline.store.tidied import Compaction, Expiry, Pin, Surplus, Sweep
 
 _SMALL_BYTES = 32 * 2**20
 _MOST_SMALL = 8
@@ -61,22 +61,31 @@ class IcebergMaintenance:
             most_small = sys.maxsize
         return compact_table(self._tables, table, small_bytes=small_bytes, most_small=most_small, dry_run=dry_run)
 
-    def expire(self, table: str, older_than: datetime, *, dry_run: bool = False) -> Expiry:
-        """Forget snapshots that were replaced by newer ones before a moment (naive UTC).
+    def expire(
+        self, table: str, older_than: datetime, *, surplus: Surplus | None = None, dry_run: bool = False
+    ) -> Expiry:
+        """Forget snapshots that were replaced by newer ones before a moment, and those that are too many.
 
         Never the current one, one a branch or tag names, those needed to find the newest source positions, nor one of
         `reference_members` that a verdict names. Files stay until the orphan sweep.
+
+        Args:
+            table: which.
+            older_than: naive UTC.
+            surplus: how many stay of those that are younger; None: all of them.
+            dry_run: only count.
 
         Raises:
             CommitConflictError: other writers won ten times in a row.
             TransientError: the catalogue did not answer.
         """
-        limit = int(older_than.replace(tzinfo=UTC).timestamp() * 1000)
 
         def forget(current: Table) -> Expiry:
             everything = current.snapshots()
-            replaced = _find_replacements(current)
-            old = {s.snapshot_id for s in everything if replaced.get(s.snapshot_id, s.timestamp_ms) < limit}
+            old = _find_replaced(current, everything, older_than)
+            if surplus is not None:
+                newest_first = sorted(everything, key=_number_of, reverse=True)
+                old |= _find_replaced(current, newest_first[surplus.most :], surplus.settled)
             old -= self._protect(table, current)
             if old and not dry_run:
                 # Through the catalogue: pyiceberg's own call copies all metadata once for each snapshot.
@@ -218,10 +227,16 @@ class IcebergMaintenance:
         raise AssertionError("a retry ends in an answer or an error")
 
 
-def _find_replacements(table: Table) -> dict[int, int]:
-    """When each snapshot ceased to be the current one, ms since 1970; the current one and those of branches lack."""
-    log = table.history()
-    return {before.snapshot_id: after.timestamp_ms for before, after in pairwise(log)}
+def _find_replaced(table: Table, among: Collection[Snapshot], before: datetime) -> set[int]:
+    """Ids of those that ceased to be the current one before a moment."""
+    limit = int(before.replace(tzinfo=UTC).timestamp() * 1000)
+    # The current one and those of branches were not replaced: their own age counts.
+    replaced = {older.snapshot_id: newer.timestamp_ms for older, newer in pairwise(table.history())}
+    return {s.snapshot_id for s in among if replaced.get(s.snapshot_id, s.timestamp_ms) < limit}
+
+
+def _number_of(snapshot: Snapshot) -> int:
+    return snapshot.sequence_number or 0
 
 
 def _list_tags(table: Table) -> tuple[str, ...]:
@@ -255,7 +270,7 @@ def _list_named(table: Table) -> Iterator[str]:
     yield from (statistics.statistics_path for statistics in table.metadata.statistics)
     yield from (statistics.statistics_path for statistics in table.metadata.partition_statistics)
     seen: set[str] = set()
-    newest_first = sorted(table.snapshots(), key=lambda snapshot: snapshot.sequence_number or 0, reverse=True)
+    newest_first = sorted(table.snapshots(), key=_number_of, reverse=True)
     yield from (snapshot.manifest_list for snapshot in newest_first)
     for snapshot in newest_first:
         for manifest in snapshot.manifests(table.io):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 _NAMED = 20
@@ -47,6 +48,19 @@ class Compaction:
             "left": self.left,
             "dry_run": self.dry_run,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """Which snapshots are too many, whatever their age.
+
+    Attributes:
+        most: so many of the newest are not.
+        settled: nor is one that was replaced after this moment (naive UTC): somebody may be reading in it.
+    """
+
+    most: int
+    settled: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pipeline.ports import SourcePosition, VectorEntity, VectorSpec
 from pipeline.run.maintain import STEPS, MaintainPlan, run_maintain
 from pipeline.store import maintenance_iceberg
 from pipeline.store.maintenance_iceberg import IcebergMaintenance
-from pipeline.store.tidied import Expiry, Pin, Sweep
+from pipeline.store.tidied import Expiry, Pin, Surplus, Sweep
 from tests.fakes.vectors import MemoryVectors
 from tests.table_tools import START, fill, list_files, read_rows
 
@@ -55,6 +55,19 @@ def test_expiry_keeps_the_current_snapshot_and_what_was_current_lately(tables):
     assert tables.scan("frames").num_rows == 5
     assert tables.positions("frames").count() == 5
     assert maintenance.expire("detections", tomorrow()).to_json()["kept"] == 0
+
+
+def test_snapshots_that_are_too_many_go_once_nobody_reads_them_any_more(tables):
+    fill(tables, "frames", 6)
+    maintenance, (oldest, *others) = IcebergMaintenance(tables), tables.raw("frames").snapshots()
+    maintenance.pin("frames", oldest.snapshot_id, "first light")
+    assert maintenance.expire("frames", LONG_AGO, surplus=Surplus(3, LONG_AGO)).expired == 0, "replaced a moment ago"
+    assert maintenance.expire("frames", LONG_AGO, surplus=Surplus(6, tomorrow())).expired == 0, "as many as may be"
+    done = maintenance.expire("frames", LONG_AGO, surplus=Surplus(3, tomorrow()))
+    assert (done.expired, done.kept, done.pinned) == (2, 4, ("first light",))
+    left = {snapshot.snapshot_id for snapshot in tables.raw("frames").snapshots()}
+    assert left == {oldest.snapshot_id, *(snapshot.snapshot_id for snapshot in others[-3:])}
+    assert tables.positions("frames").count() == 6
 
 
 def test_expiry_keeps_the_references_that_a_verdict_names(opened, tables):
@@ -217,7 +230,7 @@ def test_a_change_that_another_writer_beat_is_made_again(opened, tables, monkeyp
 def test_everything_in_order_and_a_second_time_nothing(tables):
     fill(tables, "frames", 10)
     rows = read_rows(tables)
-    plan = MaintainPlan(2**20, 2, snapshots_days=7, orphan_hours=24, vector_seconds=1)
+    plan = MaintainPlan(2**20, 2, snapshots_days=7, most_snapshots=100, orphan_hours=24, vector_seconds=1)
     far = now_utc() + timedelta(days=60)
     vectors = MemoryVectors()
     vectors.upsert(SPEC, [VectorEntity("f", np.ones(2, dtype=np.float32), None, None, None, None, None)])
@@ -247,7 +260,7 @@ def test_everything_in_order_and_a_second_time_nothing(tables):
 def test_snapshots_are_kept_as_long_as_the_files_of_a_commit_in_progress(tables):
     """A reader may have begun in one of them: none is taken from under it, whatever is asked for."""
     fill(tables, "frames", 10)
-    plan = MaintainPlan(2**20, 2, snapshots_days=0, orphan_hours=1, vector_seconds=1)
+    plan = MaintainPlan(2**20, 2, snapshots_days=0, most_snapshots=1, orphan_hours=1, vector_seconds=1)
     steps = list(run_maintain(IcebergMaintenance(tables), MemoryVectors, plan, now=now_utc()))
     assert sum(step.expired for step in steps if isinstance(step, Expiry)) == 0
     assert len(tables.raw("frames").snapshots()) == 11

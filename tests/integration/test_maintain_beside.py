@@ -219,7 +219,7 @@ def tidy_and_die(place: Path, step: str) -> None:
 
 def tidy(tables: IcebergTables) -> list[Any]:
     """Everything, two hours from now: whatever there is, is old."""
-    plan = MaintainPlan(2**20, 2, snapshots_days=0, orphan_hours=1, vector_seconds=1)
+    plan = MaintainPlan(2**20, 2, snapshots_days=0, most_snapshots=1, orphan_hours=1, vector_seconds=1)
     later = now_utc() + timedelta(hours=2)
     return [s.to_json() for s in run_maintain(IcebergMaintenance(tables), MemoryVectors, plan, now=later)]
 
