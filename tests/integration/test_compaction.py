@@ -146,7 +146,7 @@ def test_compaction_that_always_comes_second_leaves_everything_and_says_so(opene
     fill(tables, "frames", 6)
     other, beaten = opened(), []
     replace = compaction_iceberg._replace
-    monkeypatch.setattr(compaction_iceberg, "_ATTEMPTS", 3)
+    monkeypatch.setattr(compaction_iceberg, "_PATIENCE_SECONDS", 1.0)
 
     def be_beaten_and_replace(table: Any, *of: Any) -> None:
         fill(other, "frames", 1, start=100 + len(beaten))
