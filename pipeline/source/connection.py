@@ -20,6 +20,7 @@ from kafka.errors import (
     MessageSizeTooLargeError,
     SaslAuthenticationFailedError,
     UnknownTopicOrPartitionError,
+    UnsupportedCodecError,
     UnsupportedSaslMechanismError,
 )
 from pydantic import SecretStr
@@ -138,6 +139,7 @@ _ADVICE: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((UnknownTopicOrPartitionError,), "there is no such topic; create it"),
     ((InvalidTopicError,), "a topic's name has letters, digits, '.', '_' and '-' only"),
     ((MessageSizeTooLargeError,), "the message is larger than the topic takes"),
+    ((UnsupportedCodecError,), "it holds messages compressed in a way that is not installed here; install the codec"),
     ((SaslAuthenticationFailedError, UnsupportedSaslMechanismError, KafkaConfigurationError), ""),
 )
 

@@ -19,12 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 from kafka.structs import MemberState
 
 from pipeline.ports import Positions, SourcePosition
-from pipeline.source.connection import KafkaConnection, explain, open_client
+from pipeline.source.connection import KafkaConnection, explain
 from pipeline.source.kafka_group import Listener, Partition
 from pipeline.source.kafka_messages import (
     KafkaMessage,
@@ -32,6 +32,7 @@ from pipeline.source.kafka_messages import (
     count_expired,
     find_first_missing,
 )
+from pipeline.source.kafka_records import open_consumer
 from pipeline.source.places import name_partition, split_partition
 from pipeline.source.topics import require_topic
 
@@ -98,14 +99,9 @@ class KafkaSource:
         self._unplaced: set[TopicPartition] = set()
         self.expired: dict[str, int] = {}
         """Messages that retention deleted before they were read, by partition."""
-        self._consumer = open_client(
-            KafkaConsumer,
+        self._consumer = open_consumer(
             connection,
             group_id=group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
             fetch_max_bytes=_FETCH_BYTES,
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
             max_poll_interval_ms=int(self._rules.busy_seconds * 1000),

@@ -7,18 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from pipeline.errors import TransientError, UsageError
 from pipeline.ports import Positions, SourcePosition
-from pipeline.source.connection import KafkaConnection, explain, open_client
+from pipeline.source.connection import KafkaConnection, explain
 from pipeline.source.kafka_messages import (
     KafkaMessage,
     convert_record,
     count_expired,
     find_first_missing,
 )
+from pipeline.source.kafka_records import open_consumer
 from pipeline.source.places import name_partition, split_partition
 from pipeline.source.topics import require_topic
 
@@ -63,15 +64,7 @@ class KafkaLog:
         """
         self._topic = topic
         self._seconds = connection.seconds
-        self._consumer = open_client(
-            KafkaConsumer,
-            connection,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
-        )
+        self._consumer = open_consumer(connection, group_id=None)
         try:
             self._partitions = require_topic(self._consumer, topic)
         except BaseException:

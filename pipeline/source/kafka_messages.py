@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.ports import Positions, SourcePosition
@@ -16,7 +15,6 @@ class KafkaMessage:
     """One message.
 
     Attributes:
-        sent_at: the record's timestamp, UTC.
         empty: places just before this one that hold no message and never will: ends of transactions, what was
             aborted, what was compacted away.
     """
@@ -24,8 +22,6 @@ class KafkaMessage:
     position: SourcePosition
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
-    key: bytes | None
-    sent_at: datetime
     empty: tuple[SourcePosition, ...] = ()
 
     @property
@@ -66,7 +62,5 @@ def convert_record(record: Any, empty: tuple[SourcePosition, ...] = ()) -> Kafka
         position=SourcePosition(name_partition(record.topic, record.partition), record.offset),
         value=record.value,
         headers=tuple(record.headers or ()),
-        key=record.key,
-        sent_at=datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC).replace(tzinfo=None),
         empty=empty,
     )

@@ -58,7 +58,7 @@ def values(count: int, start: int = 0) -> list[bytes]:
     return [b"%06d" % n for n in range(start, start + count)]
 
 
-def test_a_message_has_its_place_its_headers_and_its_time(broker, topic, join):
+def test_a_message_has_its_place_and_its_headers(broker, topic, join):
     producer = FrameProducer(broker, topic)
     producer.send(write_raw(b"SIMPLE  = x", "a b.fits", {"FILTER": "V"}), "a")
     producer.flush()
@@ -66,7 +66,6 @@ def test_a_message_has_its_place_its_headers_and_its_time(broker, topic, join):
     (message,) = poll_until(join(topic), 1)
     assert message.position == SourcePosition(f"kafka:{topic}:0", 0)
     assert message.name == f"{topic}-0-0"
-    assert message.sent_at.year > 2020
     frame = read_message(message.value, message.headers, MessageRules(100), name=message.name)
     assert (frame.name, frame.payload, dict(frame.metadata)) == ("a b.fits", b"SIMPLE  = x", {"FILTER": "V"})
 
