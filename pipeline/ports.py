@@ -188,6 +188,9 @@ class Positions(Protocol):
     def first_missing(self, partition: str, start: int) -> int:
         """The first offset of a partition, from `start` on, that is not held."""
 
+    def last(self, partition: str, before: int | None = None) -> int | None:
+        """The last offset of a partition that is held, of those before `before`; None where there is none."""
+
 
 class TableStore(Protocol):
     """Append-only tables with one atomic commit per call; every commit carries the source positions in it."""

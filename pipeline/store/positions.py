@@ -7,7 +7,7 @@ order keeps a partition at a single range, `0-5119`.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 
 from pipeline.ports import SourcePosition
@@ -33,6 +33,14 @@ class PositionSet:
         # The last range that begins at or before it; ranges that touch are one.
         at = bisect_right(ranges, start, key=lambda one: one[0]) - 1
         return ranges[at][1] + 1 if at >= 0 and ranges[at][1] >= start else start
+
+    def last(self, partition: str, before: int | None = None) -> int | None:
+        """The last offset of a partition in the set, of those before `before`; None where there is none."""
+        ranges = self._ranges.get(partition, ())
+        if before is None:
+            return ranges[-1][1] if ranges else None
+        at = bisect_left(ranges, before, key=lambda one: one[0]) - 1
+        return min(ranges[at][1], before - 1) if at >= 0 else None
 
     def add(self, positions: Iterable[SourcePosition]) -> PositionSet:
         """A set with these positions as well."""
