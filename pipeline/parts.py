@@ -100,7 +100,8 @@ def _open_rest_tables(settings: Settings) -> IcebergTables:
 
 
 def _open_sqlite_tables(settings: Settings) -> IcebergTables:
-    from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog  # noqa: PLC0415 - as above
+    from pipeline.store.catalog_sqlite import open_sqlite_catalog  # noqa: PLC0415 - as above
+    from pipeline.store.tables_iceberg import IcebergTables  # noqa: PLC0415 - as above
 
     home = settings.home
     try:

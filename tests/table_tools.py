@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from pymilvus import MilvusClient
 
 from pipeline.ports import SourcePosition
-from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog
+from pipeline.store.catalog_sqlite import open_sqlite_catalog
+from pipeline.store.tables_iceberg import IcebergTables
 from tests.contract.rest_catalog import lend_namespace, open_shared
 from tests.stack import require_stack
 

@@ -13,8 +13,8 @@ from pipeline.embed.types import Embedding
 from pipeline.judge.eligibility import EligibilityRule
 from pipeline.judge.prefilter import SearchRules
 from pipeline.ports import FrameSource, MessageLog, OriginalStore, TableStore, VectorSpec, VectorStore
-from pipeline.run.known import KnownIds
 from pipeline.run.prepared import PreparePlan
+from pipeline.store.known import KnownIds
 
 # Written once, in pyproject.toml; every verdict carries it.
 CODE_VERSION = metadata.version("oddframe")

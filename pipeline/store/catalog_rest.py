@@ -72,6 +72,10 @@ class _SharedCatalog(RestCatalog):
             table: Table = super().create_table(*given, **named)
             return table
 
+    def table_exists(self, identifier: str | Identifier) -> bool:
+        with _name_faults(self.uri):
+            return bool(super().table_exists(identifier))
+
     def load_table(self, identifier: str | Identifier) -> Table:
         with _name_faults(self.uri):
             table: Table = super().load_table(identifier)

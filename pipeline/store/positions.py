@@ -52,6 +52,13 @@ class PositionSet:
             ranges[partition] = _join([*ranges.get(partition, ()), *new])
         return PositionSet(ranges)
 
+    def fill(self, passed: PositionSet) -> PositionSet:
+        """A set that holds, in the partitions it has, what another one holds as well."""
+        ranges = {
+            partition: _join([*own, *passed._ranges.get(partition, ())]) for partition, own in self._ranges.items()
+        }
+        return PositionSet(ranges)
+
     def count(self) -> int:
         """How many positions are held."""
         return sum(last - first + 1 for ranges in self._ranges.values() for first, last in ranges)

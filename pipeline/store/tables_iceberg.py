@@ -2,32 +2,31 @@
 
 One committer per table and process. A commit that another writer beat is tried again with jitter on the refreshed
 table; its positions are merged with what the other one committed.
+
+`deliveries` is committed last and says which positions are done with. The other tables take these in as well: they have
+no row of most messages, and a hole for each would be repeated in every snapshot there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import stamina
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, In
 from pyiceberg.table import Table
-from sqlalchemy import URL
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError
 from pipeline.ports import SourcePosition
 from pipeline.store.append_iceberg import append_lightly, to_arrow
-from pipeline.store.newcomers import REWRITE, Newcomers
+from pipeline.store.filters_iceberg import any_of
+from pipeline.store.newcomers import REWRITE, Newcomers, key_of
 from pipeline.store.positions import PROPERTY, PositionSet
-from pipeline.store.schema import NAMESPACE, TABLES
+from pipeline.store.schema import DELIVERIES, NAMESPACE, TABLES
 
 _PATIENCE_SECONDS = 60.0
 # A commit takes a tenth of a second: who lost a race comes back about as soon.
@@ -44,27 +43,6 @@ _TABLE_PROPERTIES = {
     "write.metadata.previous-versions-max": "20",
     "write.parquet.compression-codec": "zstd",
 }
-
-
-def open_sqlite_catalog(database: Path, warehouse: Path) -> Catalog:
-    """A catalogue in one SQLite file, data files under a local directory.
-
-    Raises:
-        TransientError: the file cannot be opened now.
-        StoreError: it is no database.
-    """
-    database.parent.mkdir(parents=True, exist_ok=True)
-    warehouse.mkdir(parents=True, exist_ok=True)
-    # A path, not a URI: pyiceberg would take the %20 of a URI for part of the directory's name.
-    place = str(warehouse.absolute())
-    # Built, not pasted: a question mark in the path would end it there.
-    uri = URL.create("sqlite", database=str(database), query={"timeout": "30"}).render_as_string()
-    try:
-        return SqlCatalog(NAMESPACE, uri=uri, warehouse=place, init_catalog_tables="true")
-    except OperationalError as error:
-        raise TransientError(f"the catalogue {database} cannot be used now: {error.orig}") from error
-    except DatabaseError as error:
-        raise StoreError(f"the catalogue {database} is damaged: {error.orig}; put back a backup of it") from error
 
 
 class IcebergTables:
@@ -138,11 +116,12 @@ class IcebergTables:
     ) -> pa.Table:
         """Rows as Arrow; see `TableStore.scan`."""
         current = self._load(table)
-        return current.scan(
-            row_filter=_any_of(where),
-            selected_fields=tuple(columns) if columns else ("*",),
-            snapshot_id=as_of,
-        ).to_arrow()
+        with name_faults(table):
+            return current.scan(
+                row_filter=any_of(where),
+                selected_fields=tuple(columns) if columns else ("*",),
+                snapshot_id=as_of,
+            ).to_arrow()
 
     def positions(self, table: str) -> PositionSet:
         """Positions the table holds, from the newest snapshot that states them."""
@@ -159,7 +138,7 @@ class IcebergTables:
         if found:
             current = self._load(table)
             with name_conflicts(table):
-                current.delete(_any_of(where), snapshot_properties=_carry_on(current))
+                current.delete(any_of(where), snapshot_properties=_carry_on(current))
         return found
 
     def rewrite(self, table: str, where: Mapping[str, Sequence[Any]], data: pa.Table) -> None:
@@ -169,7 +148,7 @@ class IcebergTables:
         with name_conflicts(table):
             current.overwrite(
                 data.cast(self._arrow_schema(table)),
-                overwrite_filter=_any_of(where),
+                overwrite_filter=any_of(where),
                 snapshot_properties=_carry_on(current),
             )
 
@@ -218,18 +197,24 @@ class IcebergTables:
             with attempt:
                 if attempt.num > 1:
                     current = self._load(table)
-                there = self._newcomers.find(table, current, unique) if unique else set()
-                fresh = [row for row in rows if not there or _key_of(row, unique) not in there]
-                left_out = [row for row in rows if there and _key_of(row, unique) in there]
+                with name_faults(table):
+                    there = self._newcomers.find(table, current, rows, unique) if unique else set()
+                fresh = [row for row in rows if not there or key_of(row, unique) not in there]
+                left_out = [row for row in rows if there and key_of(row, unique) in there]
                 if rows and not fresh:
                     break
                 data = to_arrow(table, fresh, schema)
-                held = read_positions(current).add(positions)
+                held = self._fill_holes(read_positions(current).add(positions))
+                base = current.metadata.current_snapshot_id
                 with name_conflicts(table):
                     current = append_lightly(current, data, {PROPERTY: held.to_property()})
                 self._tables[table] = current
-                self._newcomers.note_own(table, current)
+                self._newcomers.note_own(table, current, base)
         return left_out
+
+    def _fill_holes(self, held: PositionSet) -> PositionSet:
+        done = self._tables.get(DELIVERIES.name)
+        return held.fill(read_positions(done)) if done is not None else held
 
     def _load(self, table: str) -> Table:
         try:
@@ -251,6 +236,19 @@ class IcebergTables:
 
 
 @contextmanager
+def name_faults(table: str) -> Iterator[None]:
+    """Say of a table whose files or catalogue did not answer that it is so.
+
+    Raises:
+        TransientError: no answer.
+    """
+    try:
+        yield
+    except (OSError, OperationalError) as error:
+        raise TransientError(f"table {table}: cannot read: {error}") from error
+
+
+@contextmanager
 def name_conflicts(table: str) -> Iterator[None]:
     """Tell a commit that another writer beat from a catalogue or disk that did not answer.
 
@@ -264,17 +262,6 @@ def name_conflicts(table: str) -> Iterator[None]:
         raise CommitConflictError(f"table {table}: another writer committed first ({error})") from error
     except (OSError, OperationalError) as error:
         raise TransientError(f"table {table}: cannot commit: {error}") from error
-
-
-def _any_of(where: Mapping[str, Sequence[Any]] | None) -> BooleanExpression:
-    if not where:
-        return AlwaysTrue()
-    tests: list[BooleanExpression] = [In(term=column, literals=list(values)) for column, values in where.items()]
-    return reduce(And, tests)
-
-
-def _key_of(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[object, ...]:
-    return tuple(row.get(column) for column in columns)
 
 
 def _carry_on(table: Table) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.store.catalog_sqlite import open_sqlite_catalog
 from pipeline.store.schema import TABLES
 from pipeline.store.sql_catalog import SqlCatalog, find_sql_directory
 from pipeline.store.sql_duckdb import DuckDbSql
@@ -27,7 +28,7 @@ from pipeline.store.sql_parameters import Value
 from pipeline.store.sql_presto import PrestoSql
 from pipeline.store.sql_presto_client import PrestoServer
 from pipeline.store.sql_rows import SqlResult
-from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog
+from pipeline.store.tables_iceberg import IcebergTables
 from tests.contract.rest_catalog import lend_namespace, open_shared
 from tests.stack import require_stack
 

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import UsageError
+from pipeline.store.catalog_sqlite import open_sqlite_catalog
 from pipeline.store.maintenance_iceberg import IcebergMaintenance
 from pipeline.store.sql_duckdb import DuckDbSql
 from pipeline.store.sql_engine import SqlEngine
 from pipeline.store.sql_history import AsOf, TableHistory, read_as_of
 from pipeline.store.sql_presto import PrestoSql
 from pipeline.store.sql_presto_client import PrestoServer
-from pipeline.store.tables_iceberg import IcebergTables, open_sqlite_catalog
+from pipeline.store.tables_iceberg import IcebergTables
 from tests.contract.rest_catalog import lend_namespace, open_shared
 from tests.contract.sql_world import CATALOG, ENGINES, embed
 from tests.stack import require_stack

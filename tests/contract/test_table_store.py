@@ -4,25 +4,31 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import date, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import requests
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+from sqlalchemy.exc import OperationalError
 
 from pipeline.errors import CommitConflictError, StoreError, TransientError
 from pipeline.ports import SourcePosition, TableStore
 from pipeline.stack.layout import Layout
-from pipeline.store import catalog_rest
+from pipeline.store import catalog_rest, newcomers, tables_iceberg
 from pipeline.store.catalog_rest import open_rest_catalog
+from pipeline.store.catalog_sqlite import open_sqlite_catalog
 from pipeline.store.maintenance_iceberg import IcebergMaintenance
 from pipeline.store.schema import TABLES
-from pipeline.store.tables_iceberg import IcebergTables, name_conflicts, open_sqlite_catalog
+from pipeline.store.tables_iceberg import IcebergTables, name_conflicts
 from tests import children
 from tests.contract.rest_catalog import lend_namespace, open_shared
 from tests.fakes.tables import MemoryTables
@@ -219,6 +225,54 @@ def test_a_writer_that_was_beaten_looks_again_before_it_commits(iceberg, monkeyp
     assert offsets(iceberg) == [5, 6]
 
 
+def test_what_another_writer_commits_before_our_commit_is_answered_is_not_taken_for_ours(iceberg, monkeypatch):
+    other, append = join(iceberg), tables_iceberg.append_lightly
+
+    def append_and_be_followed(*given: Any) -> Table:
+        monkeypatch.undo()
+        done = append(*given)
+        other.append_new("deliveries", [delivery(1)], [place_of(1)], UNIQUE)
+        return done.refresh()
+
+    monkeypatch.setattr(tables_iceberg, "append_lightly", append_and_be_followed)
+    iceberg.append_new("deliveries", [delivery(0)], [place_of(0)], UNIQUE)
+    left_out = iceberg.append_new("deliveries", [delivery(n) for n in (1, 2)], [place_of(n) for n in (1, 2)], UNIQUE)
+    assert [row["source_offset"] for row in left_out] == [1]
+    assert offsets(iceberg) == [0, 1, 2]
+
+
+def test_a_mark_that_two_keys_share_leaves_no_row_out(iceberg, monkeypatch):
+    other = join(iceberg)
+    monkeypatch.setattr(newcomers, "_mark", lambda _key: 7)
+    iceberg.append_new("deliveries", [delivery(0)], [place_of(0)], UNIQUE)
+    assert other.append_new("deliveries", [delivery(1)], [place_of(1)], UNIQUE) == []
+    assert offsets(iceberg) == [0, 1]
+
+
+def test_a_table_with_rows_of_few_messages_keeps_its_positions_in_few_ranges(iceberg):
+    for offset in range(0, 40, 2):
+        iceberg.append_new("deliveries", [delivery(offset)], [place_of(offset), place_of(offset + 1)], UNIQUE)
+        if offset % 8 == 4:
+            row = {
+                "frame_id": f"f{offset}",
+                "name": "a",
+                "received_at": datetime(2026, 1, 1),
+                "ingested_at": datetime(2026, 1, 1),
+            }
+            iceberg.append_new("frames", [row], [place_of(offset + 2)], ["frame_id"])
+    held = iceberg.positions("frames")
+    assert held.to_property() == '{"spool:/night": "0-38"}'
+    assert not held.holds(place_of(39))
+
+
+def test_files_that_cannot_be_read_now_are_worth_another_try(sqlite):
+    sqlite.append("deliveries", [delivery(0)])
+    for path in Path(sqlite.raw("deliveries").location().removeprefix("file://")).rglob("*.parquet"):
+        path.unlink()
+    with pytest.raises(TransientError, match="table deliveries: cannot read"):
+        sqlite.scan("deliveries")
+
+
 def test_an_old_snapshot_shows_the_table_as_it_was(tables):
     first = tables.append("deliveries", [delivery(0)])
     second = tables.append("deliveries", [delivery(1)])
@@ -288,6 +342,22 @@ def test_iceberg_compares_its_schema_with_what_is_defined(iceberg):
     with iceberg.raw("frames").update_schema() as update:
         update.delete_column("notes")
     assert iceberg.compare_schema() == ["table frames lacks column notes"]
+
+
+def test_a_catalogue_that_another_process_makes_at_the_same_moment_is_opened(tmp_path, monkeypatch):
+    create = SqlCatalog.create_tables
+
+    def create_twice(catalog: SqlCatalog) -> None:
+        monkeypatch.undo()
+        create(catalog)
+        # As if the look whether they are there had been before.
+        raise OperationalError("create table", {}, sqlite3.OperationalError("table iceberg_tables already exists"))
+
+    monkeypatch.setattr(SqlCatalog, "create_tables", create_twice)
+    tables = open_iceberg(tmp_path)
+    tables.append("deliveries", [delivery(0)])
+    assert offsets(tables) == [0]
+    tables.close()
 
 
 def write_many(place: Path | tuple[Layout, str], writer: int, commits: int) -> None:

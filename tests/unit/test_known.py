@@ -8,8 +8,8 @@ from hashlib import sha256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.run import known as known_module
-from pipeline.run.known import KnownIds
+from pipeline.store import known as known_module
+from pipeline.store.known import KnownIds
 
 
 def id_of(number: int) -> str:
@@ -35,4 +35,4 @@ def test_a_great_many_take_little_room_and_none_is_forgotten(monkeypatch):
         known.add(id_of(number))
     assert all(id_of(n) in known for n in range(9_500))
     assert not any(id_of(n) in known for n in range(9_500, 12_000))
-    assert known._old.nbytes + sys.getsizeof(known._recent) < 150_000
+    assert known._marks._old.nbytes + sys.getsizeof(known._marks._recent) < 150_000
