@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.embed.types import Embedding
+from pipeline.errors import TransientError
 from pipeline.ports import Positions, RawFrame, SourcePosition, VectorSpec
 from pipeline.run.batch import Batch, IngestRequest, Item, Purpose, Standing
 from pipeline.run.commit import Committer
@@ -47,6 +48,7 @@ class Ingestor:
         self._committer = Committer(lake, request, self._judge, self._switch)
         held = lake.tables.positions("deliveries")
         self._pending = {_key(raw): raw for raw in lake.source.pending(held)}
+        self._given_up: set[str] = set()
         self._pool = WorkerPool(replace(lake.plan, embeddings=self._embeddings), lake.workers)
 
     def __enter__(self) -> Self:
@@ -98,6 +100,10 @@ class Ingestor:
         Args:
             batch: as `begin` gave it.
             keep: says which of these messages may be committed by us, asked at the last moment.
+
+        Raises:
+            TransientError: besides those of the stores: what was worked on for a message that is ours came with one
+                that is not any more; open everything anew.
         """
         self._wait(batch)
         allowed = keep([item.raw.position for item in batch.landed() if item.raw is not None])
@@ -108,8 +114,18 @@ class Ingestor:
             if item.standing is Standing.FRESH:
                 self._known.discard(item.landed.frame_id)
         batch.items = [item for item in batch.items if item not in given_up]
+        self._refuse_orphans(batch, {i.landed.frame_id for i in given_up if i.standing is not Standing.KNOWN})
         if batch.items:
             yield from self._finish(batch)
+
+    def _refuse_orphans(self, batch: Batch, given_up: set[str]) -> None:
+        """A copy rests on the first one, of this batch or the one before; where that is another's, nobody saw to it."""
+        gone, self._given_up = given_up | self._given_up, given_up
+        for item in batch.landed():
+            if item.standing is Standing.KNOWN and item.landed.frame_id in gone:
+                raise TransientError(
+                    f"another reader took over the message that brought the content of {item.landed.path.name} first"
+                )
 
     def _overlap(self, batches: Iterable[Batch]) -> Iterator[Report]:
         """Finish each batch once the one after it has been sent to the workers."""
@@ -183,6 +199,7 @@ class Ingestor:
     ) -> Iterator[Item | NotLanded]:
         known = [f.frame_id for f in landed if isinstance(f, Landed) and f.frame_id in self._known]
         settled = self._find_settled(known) | (references or set())
+        in_hand = set(self._committer.in_flight)
         for file in landed:
             if isinstance(file, NotLanded):
                 yield file
@@ -190,11 +207,13 @@ class Ingestor:
             resumed = self._is_resumed(file)
             if file.frame_id not in self._known:
                 standing = Standing.FRESH
-            elif file.frame_id in settled and not file.again:
+            elif file.frame_id in in_hand or (file.frame_id in settled and not file.again):
                 standing = Standing.KNOWN
             else:
                 standing = Standing.AGAIN
-            # A second copy in this batch or the next is settled by the first.
+            # A second copy in this batch or the next is settled by the first, whatever is asked of it.
+            if standing is not Standing.KNOWN:
+                in_hand.add(file.frame_id)
             self._known.add(file.frame_id)
             settled.add(file.frame_id)
             yield Item(file, standing, resumed=resumed, raw=file.message)

@@ -117,6 +117,24 @@ def test_a_dead_letter_is_tried_again_once_its_cause_is_gone(world):
     assert all(check["ok"] for check in read_lines(oddframe("verify", "--json", home=home, **given).stdout))
 
 
+def test_two_dead_letters_of_one_content_make_one_frame(world):
+    """As a reader leaves them that is killed between the letter and the commit, or a sender that tries again."""
+    content = make_frame(world)
+    late = world.settings.home / "claims" / "late.fits"
+    late.parent.mkdir()
+    claims = [write_claim(late, sha256(content).hexdigest(), len(content), name) for name in ("a.fits", "b.fits")]
+    world.deliver(claims)
+    assert children.run(read_once, world.settings) == 0
+    late.write_bytes(content)
+    assert oddframe("topic", "redrive", home=world.settings.home, **environment(world.settings)).returncode == 0
+    assert children.run(read_once, world.settings) == 0
+    frame_id = sha256(content).hexdigest()
+    assert [r["frame_id"] for r in rows(world.settings, "frames")].count(frame_id) == 1
+    assert [r["frame_id"] for r in rows(world.settings, "verdicts")].count(frame_id) == 1
+    outcomes = Counter(r["outcome"] for r in rows(world.settings, "deliveries") if r["frame_id"] == frame_id)
+    assert outcomes == {"new": 1, "duplicate": 1}
+
+
 def test_duplicates_out_of_order_and_a_replay_change_nothing(world):
     world.send(4, shuffle=True)
     assert children.run(read_once, world.settings) == 0
