@@ -256,7 +256,6 @@ def test_a_table_with_rows_of_few_messages_keeps_its_positions_in_few_ranges(ice
             row = {
                 "frame_id": f"f{offset}",
                 "name": "a",
-                "received_at": datetime(2026, 1, 1),
                 "ingested_at": datetime(2026, 1, 1),
             }
             iceberg.append_new("frames", [row], [place_of(offset + 2)], ["frame_id"])
