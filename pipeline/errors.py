@@ -20,13 +20,13 @@ class UnreadableFrameError(OddframeError):
 
     Attributes:
         code: a stable word for counting (`not_fits`, `truncated`, `no_image`, `too_large`, `time_limit`, ...).
-        reason: one sentence a person understands.
+        reason: one sentence a person understands; see `escape_unprintable`.
     """
 
     def __init__(self, code: str, reason: str) -> None:
-        super().__init__(f"{code}: {reason}")
         self.code = code
-        self.reason = reason
+        self.reason = escape_unprintable(reason)
+        super().__init__(f"{code}: {self.reason}")
 
     def __reduce__(self) -> tuple[type[UnreadableFrameError], tuple[str, str]]:
         """Pickle with both arguments, so the error crosses from a worker process whole."""
@@ -47,3 +47,8 @@ class CommitConflictError(TransientError):
 
 class LockedError(OddframeError):
     """Another process holds the embedded stores of this home."""
+
+
+def escape_unprintable(text: str) -> str:
+    """A text that UTF-8 can hold and that does not steer a terminal: what may do either is escaped with a backslash."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -7,12 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline.clock import now_utc
-from pipeline.errors import UnreadableFrameError, UsageError
+from pipeline.errors import UnreadableFrameError
 from pipeline.ports import OriginalStore, RawFrame
 from pipeline.run.land import Landed
 from pipeline.run.prepared import Unreadable
 from pipeline.source.kafka_messages import KafkaMessage
-from pipeline.source.messages import AGAIN_HEADER, Delivered, MessageRules, read_message, write_raw
+from pipeline.source.messages import AGAIN_HEADER, MessageRules, read_message, write_raw
 
 _HELD_BYTES = 65_536
 """A larger message is not held while its frame is worked on: its content is among the originals."""
@@ -28,28 +28,14 @@ def land_message(message: KafkaMessage, originals: OriginalStore, rules: Message
     whole = sha256(message.value or b"").hexdigest() if again else None
     try:
         delivered = read_message(message.value, message.headers, rules, name=message.name)
-        place = _keep(delivered, originals)
     except UnreadableFrameError as error:
         content = message.value or b""
         raw = _number(message, message.name, sha256(content).hexdigest(), len(content))
         return Landed(raw.path, raw.frame_id, raw.size, raw.path, raw, Unreadable(error.code, error.reason), again)
+    place = originals.keep(delivered.frame_id, delivered.payload)
     raw = _number(message, delivered.name, delivered.frame_id, delivered.size)
     raw = replace(raw, declared=tuple(delivered.metadata.items()))
     return Landed(raw.path, raw.frame_id, raw.size, place, raw, again=again, formerly=whole)
-
-
-def _keep(delivered: Delivered, originals: OriginalStore) -> Path:
-    if delivered.payload is not None:
-        return originals.keep(delivered.frame_id, delivered.payload)
-    if delivered.path is None:
-        raise TypeError("a delivered frame has either its content or a path")
-    try:
-        frame_id, _, place = originals.put(delivered.path)
-    except UsageError as error:
-        raise UnreadableFrameError("claim_missing", str(error)) from error
-    if frame_id != delivered.frame_id:
-        raise UnreadableFrameError("hash_mismatch", f"{delivered.path} changed while it was read")
-    return place
 
 
 def _number(message: KafkaMessage, name: str, frame_id: str, size: int) -> RawFrame:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.embed.types import Embedding
+from pipeline.errors import escape_unprintable
 from pipeline.frame.types import DecodeLimits, FrameRow, SkyRules
 
 TOO_MANY_BYTES = "too_many_bytes"
@@ -41,7 +42,11 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A frame that could not be decoded, and why."""
+    """A frame that could not be decoded, and why; the reason as that of an `UnreadableFrameError`."""
 
     code: str
     reason: str
+
+    def __post_init__(self) -> None:
+        # The text of any exception may become a reason.
+        object.__setattr__(self, "reason", escape_unprintable(self.reason))

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from pipeline.errors import TransientError, UnreadableFrameError
 
-_PIECE = 1 << 20
+_PIECE = 65_536
 _HERE = ("", "localhost")
 _NO_FILE = frozenset({errno.ENXIO, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A file that was found and read once; `path` has no link in it."""
+def open_claim(uri: str, roots: Sequence[Path], max_bytes: int) -> bytes:
+    """The content of a URI's file below one of the roots.
 
-    path: Path
-    frame_id: str
-    size: int
-
-
-def open_claim(uri: str, roots: Sequence[Path], max_bytes: int) -> Claimed:
-    """Find the file of a URI below one of the roots, and hash it.
+    The file is opened once, without a link in its path: what is put in its place later is never looked at.
 
     Raises:
         UnreadableFrameError: `bad_claim`, `claim_refused`, `claim_outside`, `claim_missing`, `claim_not_a_file`,
-            `empty` or `too_many_bytes`.
+            `empty`, `too_many_bytes` or `too_large`.
         TransientError: the disk does not answer.
     """
     if not roots:
@@ -46,7 +37,7 @@ def open_claim(uri: str, roots: Sequence[Path], max_bytes: int) -> Claimed:
         if root is None:
             raise UnreadableFrameError("claim_outside", "the claim check points outside the roots that are allowed")
         with _open_below(root, path.relative_to(root).parts) as file:
-            size, frame_id = _hash(file, max_bytes)
+            return _read(file, max_bytes)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise UnreadableFrameError("claim_missing", f"{path}: {error.strerror}") from error
     except ValueError as error:
@@ -55,17 +46,18 @@ def open_claim(uri: str, roots: Sequence[Path], max_bytes: int) -> Claimed:
         if error.errno in _NO_FILE:
             raise UnreadableFrameError("claim_not_a_file", f"the claim check: {error.strerror}") from error
         raise TransientError(f"cannot read the file of a claim check, {path}: {error.strerror}") from error
-    return Claimed(path, frame_id, size)
+    except MemoryError as error:
+        raise UnreadableFrameError("too_large", "the claimed file does not fit in the memory that is free") from error
 
 
 def _read_uri(uri: str) -> str:
     try:
         parts = urlsplit(uri)
+        path = os.fsdecode(unquote_to_bytes(parts.path))
     except ValueError as error:
         raise UnreadableFrameError("bad_claim", f"the claim check's URI cannot be read: {error}") from error
     if parts.scheme != "file" or parts.netloc not in _HERE or parts.query or parts.fragment:
         raise UnreadableFrameError("bad_claim", "a claim check's URI is file:///path, nothing else")
-    path = os.fsdecode(unquote_to_bytes(parts.path))
     if not path.startswith("/") or "\0" in path:
         raise UnreadableFrameError("bad_claim", "a claim check's URI has an absolute path")
     return path
@@ -88,17 +80,18 @@ def _open_below(root: Path, parts: Sequence[str]) -> Iterator[int]:
         os.close(at)
 
 
-def _hash(file: int, max_bytes: int) -> tuple[int, str]:
+def _read(file: int, max_bytes: int) -> bytes:
     status = os.fstat(file)
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableFrameError("claim_not_a_file", "the claim check points to something that is no file")
-    digest, size = hashlib.sha256(), 0
-    # It may grow while it is read.
-    while size <= max_bytes and status.st_size <= max_bytes and (piece := os.read(file, _PIECE)):
-        digest.update(piece)
+    pieces: list[bytes] = []
+    size, expected = 0, status.st_size
+    # One piece and its end, as a rule; but a file may grow while it is read.
+    while max(size, expected) <= max_bytes and (piece := os.read(file, max(expected - size, _PIECE))):
+        pieces.append(piece)
         size += len(piece)
-    if max(size, status.st_size) > max_bytes:
+    if max(size, expected) > max_bytes:
         raise UnreadableFrameError("too_many_bytes", f"the claimed file is over the limit of {max_bytes} bytes")
     if not size:
         raise UnreadableFrameError("empty", "the claimed file is empty")
-    return size, digest.hexdigest()
+    return b"".join(pieces)

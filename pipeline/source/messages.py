@@ -75,18 +75,20 @@ class Delivered:
     Attributes:
         name: a file's name, no path: what the sender calls it.
         frame_id: sha256 of the content, computed here; it agrees with the one declared, if one was.
-        payload: the content; None where `path` is given.
-        path: where a claim check's file is. It may change before it is read again: compare with `frame_id`.
+        payload: the content; of a claim check what its file held when it was opened.
         metadata: what the sender declared besides.
     """
 
     name: str
     form: Form
     frame_id: str
-    size: int
-    payload: bytes | None = None
-    path: Path | None = None
+    payload: bytes
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content."""
+        return len(self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ def read_message(value: bytes | None, headers: Headers, rules: MessageRules, *, 
 
     Raises:
         UnreadableFrameError: with code `empty`, `too_many_bytes`, `unknown_form`, `bad_json`, `bad_envelope`,
-            `bad_base64`, `bad_claim`, `claim_refused`, `claim_outside`, `claim_missing`, `claim_not_a_file` or
-            `hash_mismatch`.
+            `bad_base64`, `bad_claim`, `claim_refused`, `claim_outside`, `claim_missing`, `claim_not_a_file`,
+            `too_large` or `hash_mismatch`.
         TransientError: the disk of a claim check does not answer.
     """
     if not value:
@@ -185,11 +187,8 @@ def _redeem(
 ) -> Delivered:
     if not isinstance(uri, str) or declared is None or not _is_sha256(declared):
         raise UnreadableFrameError("bad_claim", "a claim check has the URI of a file and the sha256 of its content")
-    claimed = open_claim(uri, rules.claim_roots, rules.max_bytes)
-    _check_hash(declared, claimed.frame_id)
-    return Delivered(
-        _clean_name(name), Form.CLAIM, claimed.frame_id, claimed.size, path=claimed.path, metadata=metadata
-    )
+    content = open_claim(uri, rules.claim_roots, rules.max_bytes)
+    return _finish(Form.CLAIM, name, content, declared=declared, metadata=metadata, max_bytes=rules.max_bytes)
 
 
 def _decode(text: object, max_bytes: int) -> bytes:
@@ -214,7 +213,7 @@ def _finish(
     frame_id = hashlib.sha256(content).hexdigest()
     if declared is not None:
         _check_hash(declared, frame_id)
-    return Delivered(_clean_name(name), form, frame_id, len(content), payload=content, metadata=metadata)
+    return Delivered(_clean_name(name), form, frame_id, content, metadata)
 
 
 def _check_hash(declared: str, frame_id: str) -> None:
