@@ -50,9 +50,14 @@ def lighten(message: KafkaMessage, landed: Landed) -> KafkaMessage:
 
 
 def restore(message: KafkaMessage, landed: Landed, originals: OriginalStore) -> KafkaMessage:
-    """A message to be kept as a dead letter, with the value that was put aside: as a raw one, whatever it was."""
+    """A message to be kept as a dead letter, with the value that was put aside: as a raw one, whatever it was.
+
+    What an envelope declares beside its content comes as headers; the message's own count more, as they did in it.
+    """
     place = originals.locate(landed.frame_id) if landed.fault is None and message.value is None else None
-    if place is None:
+    if place is None or landed.message is None:
         return message
-    outgoing = write_raw(place.read_bytes(), landed.path.name)
+    known = {key for key, content in message.headers if content is not None}
+    declared = {key: text for key, text in landed.message.declared if key not in known}
+    outgoing = write_raw(place.read_bytes(), landed.path.name, declared)
     return replace(message, value=outgoing.value, headers=(*message.headers, *outgoing.headers))

@@ -1,4 +1,8 @@
-"""Messages that gave no frame, kept whole in a topic of their own with the cause, and read back to be tried again."""
+"""Messages that gave no frame, in a topic of their own with the cause, and read back to be tried again.
+
+A letter has its message's value and headers, not its key; a large envelope or claim check comes as a raw message, see
+`pipeline.run.message`. What the topic does not take stays in the source topic alone: the value, then the headers too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.clock import now_utc
-from pipeline.errors import StoreError, UnreadableFrameError
+from pipeline.errors import StoreError, UnreadableFrameError, UsageError
 from pipeline.ports import Positions, SourcePosition
 from pipeline.source.connection import KafkaConnection
 from pipeline.source.kafka_log import KafkaLog
@@ -22,6 +26,12 @@ _LEFT_OUT = _OURS + "left-out"
 _ROOM = 65_536
 """What cause and place may add to a message that was as large as its topic takes."""
 
+LEAST = 2_048
+"""Bytes of a message that code, place and some of the reason fit in, however long the name of the source topic is."""
+
+_MOST = 2**31 - 1
+"""What a topic's limit can be at most: Kafka's own type for it."""
+
 _LONGEST_REASON = 2_000
 
 
@@ -30,8 +40,8 @@ class DeadLetter:
     """A message that gave no frame.
 
     Attributes:
-        value: the original bytes; None where they were too many even for this topic: they are at `position`.
-        headers: the original ones.
+        value: the original bytes; None where they are at `position` alone.
+        headers: the original ones; none where they were too many even without the value.
         position: where it came from.
         place: where this letter is; None before it is written.
     """
@@ -52,23 +62,35 @@ class DeadLetterSink:
         """Make the topic where it is not there, with room for the largest message of the source topic.
 
         Raises:
-            UsageError: credentials are refused, or there is no source topic.
+            UsageError: credentials are refused, there is no source topic, or the topic takes no message of `LEAST`.
             TransientError: the cluster does not answer.
         """
-        limit = ask_limit(connection, source_topic) + _ROOM
+        limit = min(ask_limit(connection, source_topic) + _ROOM, _MOST)
         create_topic(connection, topic, settings={LIMIT: str(limit), "retention.ms": "-1"})
-        self._producer = FrameProducer(connection, topic, ProducerRules(max_message_bytes=limit))
+        # The topic's own limit alone counts; more than it can be is one that we may not ask for.
+        self._producer = FrameProducer(connection, topic, ProducerRules(max_message_bytes=_MOST + 1))
+        if self._producer.limit < LEAST:
+            self._producer.close()
+            raise UsageError(f"topic {topic} takes {self._producer.limit} bytes; raise its {LIMIT} to {LEAST} or more")
 
     def write(self, message: KafkaMessage, error: UnreadableFrameError) -> None:
         """Hand a message over with its cause; it is kept once `flush` has returned.
 
         Raises:
+            UsageError: the cluster does not let us write.
             TransientError: the cluster does not take it.
         """
-        reason = error.reason[:_LONGEST_REASON]
-        letter = DeadLetter(message.value, _strip(message.headers), error.code, reason, message.position, now_utc())
-        outgoing = write_letter(letter, self._producer.limit)
-        self._producer.send(outgoing, message.name)
+        reason, headers = error.reason[:_LONGEST_REASON], strip_headers(message.headers)
+        letter = DeadLetter(message.value, headers, error.code, reason, message.position, now_utc())
+        if self._producer.limit <= _MOST:
+            self._producer.send(write_letter(letter, self._producer.limit), message.name)
+            return
+        try:
+            self._producer.send(write_letter(letter, _MOST), message.name)
+            # The limit shows by what the topic refuses; by itself, so that it is known which letter it refuses.
+            self._producer.flush()
+        except UsageError:
+            self._producer.send(write_letter(letter, LEAST), message.name)
 
     def flush(self) -> None:
         """Wait until every letter is kept: before the lake says that it holds their messages.
@@ -107,20 +129,33 @@ def read_letters(connection: KafkaConnection, topic: str, held: Positions | None
 
 
 def write_letter(letter: DeadLetter, limit: int) -> Outgoing:
-    """A dead letter as a message; one that would be over the limit leaves its value where it came from."""
-    declared = {
-        _CODE: letter.code,
-        _REASON: letter.reason,
-        _PARTITION: letter.position.partition,
-        _OFFSET: str(letter.position.offset),
-        _AT: letter.at.isoformat(),
-    }
-    own = tuple((key, text.encode("utf-8", "backslashreplace")) for key, text in declared.items())
+    """A dead letter as a message of at most `limit` bytes, if these are `LEAST` or more.
+
+    What makes it larger is left where it came from: the value, then the headers too; then the reason is cut short.
+    """
+    reason = letter.reason.encode()
+    own = _write_cause(letter, reason)
     whole = Outgoing(letter.value or b"", (*letter.headers, *own))
     if letter.value is not None and measure(whole) <= limit:
         return whole
-    size = 0 if letter.value is None else len(letter.value)
-    return Outgoing(b"", (*letter.headers, *own, (_LEFT_OUT, str(size).encode())))
+    left_out = (_LEFT_OUT, str(len(whole.value)).encode())
+    light = Outgoing(b"", (*letter.headers, *own, left_out))
+    if measure(light) <= limit:
+        return light
+    excess = max(measure(Outgoing(b"", (*own, left_out))) - limit, 0)
+    # Not in the middle of a character.
+    cut = reason[: max(len(reason) - excess, 0)].decode("utf-8", "ignore").encode()
+    return Outgoing(b"", (*_write_cause(letter, cut), left_out))
+
+
+def _write_cause(letter: DeadLetter, reason: bytes) -> tuple[tuple[str, bytes], ...]:
+    return (
+        (_CODE, letter.code.encode()),
+        (_REASON, reason),
+        (_PARTITION, letter.position.partition.encode()),
+        (_OFFSET, str(letter.position.offset).encode()),
+        (_AT, letter.at.isoformat().encode()),
+    )
 
 
 def read_letter(message: KafkaMessage) -> DeadLetter:
@@ -137,21 +172,22 @@ def read_letter(message: KafkaMessage) -> DeadLetter:
     except (KeyError, ValueError) as error:
         raise StoreError(f"{message.name} is no dead letter: {error}") from error
     value = None if _LEFT_OUT in known else message.value or b""
-    return DeadLetter(value, _strip(message.headers), code, reason, position, at, message.position)
+    return DeadLetter(value, strip_headers(message.headers), code, reason, position, at, message.position)
 
 
 def resend(letter: DeadLetter) -> Outgoing:
     """The original message, to be sent to a source topic again.
 
     Raises:
-        StoreError: its bytes were left out; fetch them from the source with `KafkaLog.find`.
+        StoreError: its bytes were left out, and nobody has fetched them.
     """
     if letter.value is None:
-        raise StoreError(
-            f"the bytes of {letter.position.partition} at {letter.position.offset} are in the source alone"
-        )
+        raise StoreError("its letter has no bytes, and its topic keeps it no longer; have its sender send it again")
     return Outgoing(letter.value, (*letter.headers, (AGAIN_HEADER, b"yes")))
 
 
-def _strip(headers: Headers) -> tuple[tuple[str, bytes], ...]:
-    return tuple((key, content or b"") for key, content in headers if not key.startswith((_OURS, AGAIN_HEADER)))
+def strip_headers(headers: Headers) -> tuple[tuple[str, bytes], ...]:
+    """The headers that a message came with from its sender; one without a content says nothing and is left out."""
+    return tuple(
+        (key, content) for key, content in headers if content is not None and not key.startswith((_OURS, AGAIN_HEADER))
+    )
