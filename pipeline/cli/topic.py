@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
-from pipeline.cli.app import COMMON, Common
-from pipeline.cli.output import print_lines, remark
+from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
+from pipeline.cli.output import print_lines, remark, show
 from pipeline.parts import find_kafka, name_dead_letters, open_tables
 from pipeline.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pipeline.errors import OddframeError
+    from pipeline.source.dead_letters import DeadLetter
 
 topic = App(name="topic", help="The Kafka topic that frames come in: lag, dead letters, re-drive.")
 
@@ -59,6 +63,8 @@ def letters(name: str | None = None, *, common: Common = COMMON) -> int:
 def redrive(name: str | None = None, *, common: Common = COMMON) -> int:
     """Send every dead letter that was not sent again yet to its topic once more; whoever watches it tries it anew.
 
+    One that cannot be sent is named on stderr and left as it is; the exit code is 1 then.
+
     Parameters
     ----------
     name
@@ -73,16 +79,25 @@ def redrive(name: str | None = None, *, common: Common = COMMON) -> int:
     settings = load_settings(common.home)
     source, connection = name or settings.kafka.topic, find_kafka(settings)
     lines: list[dict[str, Any]] = []
+    failed: list[DeadLetter] = []
+
+    def tell(letter: DeadLetter, problem: OddframeError | None) -> None:
+        if problem is None:
+            lines.append(_to_line(letter))
+            return
+        failed.append(letter)
+        remark(show(f"{letter.position.partition} {letter.position.offset} was not sent: {problem}"))
+
     with (
         closing(open_tables(settings)) as tables,
         closing(KafkaLog(connection, source)) as log,
         open_producer(settings, source) as producer,
     ):
         waiting = read_letters(connection, name_dead_letters(source), tables.positions("quarantine"))
-        sent = redrive_letters(waiting, log.find, producer, tables, lambda letter: lines.append(_to_line(letter)))
+        sent = redrive_letters(waiting, log.find, producer, tables, tell)
     print_lines(lines, as_json=common.json, columns=_LETTER[:-2] + _LETTER[-1:])
-    remark(f"{sent} messages sent to {source} once more")
-    return 0
+    remark(f"{sent} messages sent to {source} once more" + (f", {len(failed)} could not be" if failed else ""))
+    return EXIT_DIFFERENCE if failed else 0
 
 
 def _list_letters(settings: Settings, source: str) -> list[dict[str, Any]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
+from pipeline.errors import OddframeError, StoreError, UsageError
 from pipeline.ports import SourcePosition, TableStore
-from pipeline.source.dead_letters import DeadLetter, resend
+from pipeline.source.dead_letters import DeadLetter, resend, strip_headers
 from pipeline.source.kafka_messages import KafkaMessage
 from pipeline.source.messages import Outgoing
 
-Tell = Callable[[DeadLetter], None]
+Find = Callable[[SourcePosition], KafkaMessage | None]
+Tell = Callable[[DeadLetter, OddframeError | None], None]
 
 
 class Sender(Protocol):
@@ -23,41 +26,48 @@ class Sender(Protocol):
         """Wait until every one is acknowledged."""
 
 
-def redrive_letters(
-    letters: Iterable[DeadLetter],
-    find: Callable[[SourcePosition], KafkaMessage | None],
-    sender: Sender,
-    tables: TableStore,
-    tell: Tell,
-) -> int:
-    """Send letters once more; returns how many.
+def redrive_letters(letters: Iterable[DeadLetter], find: Find, sender: Sender, tables: TableStore, tell: Tell) -> int:
+    """Send letters once more; returns how many. One that cannot be sent is told of, and the next one follows.
 
-    A process that is killed in between sends some of them twice: a further delivery of what is known is harmless.
+    What was sent is noted at the end, also where an error is the end. A process that is killed in between sends some of
+    them twice: a further delivery of what is known is harmless.
 
     Args:
         letters: not sent again yet.
-        find: a message in the topic it came from, for a letter whose value was too large to be kept with it.
+        find: a message in the topic it came from, for a letter that has no value with it.
         sender: to that topic.
         tables: where is noted what was sent.
-        tell: told of each letter.
+        tell: told of each letter, and why it could not be sent, or None.
 
     Raises:
         TransientError: the cluster or the catalogue does not answer.
-        StoreError: the value of a letter is nowhere any more.
+        StoreError: what comes as a letter is none.
     """
     sent: list[SourcePosition] = []
-    for letter in letters:
-        sender.send(resend(_make_whole(letter, find)), f"letter {letter.position.partition} {letter.position.offset}")
-        if letter.place is not None:
-            sent.append(letter.place)
-        tell(letter)
-    sender.flush()
-    tables.append("quarantine", [], sent)
+    try:
+        for letter in letters:
+            problem = _send(letter, find, sender)
+            if problem is None and letter.place is not None:
+                sent.append(letter.place)
+            tell(letter, problem)
+    finally:
+        tables.append("quarantine", [], sent)
     return len(sent)
 
 
-def _make_whole(letter: DeadLetter, find: Callable[[SourcePosition], KafkaMessage | None]) -> DeadLetter:
+def _send(letter: DeadLetter, find: Find, sender: Sender) -> OddframeError | None:
+    try:
+        sender.send(resend(_make_whole(letter, find)), f"the message at {letter.position.offset}")
+        # Each by itself: a refusal that comes later may be of any message before it.
+        sender.flush()
+    except (UsageError, StoreError) as error:
+        return error
+    return None
+
+
+def _make_whole(letter: DeadLetter, find: Find) -> DeadLetter:
     message = find(letter.position) if letter.value is None else None
     if message is None:
         return letter
-    return DeadLetter(message.value, letter.headers, letter.code, letter.reason, letter.position, letter.at)
+    # The letter's headers go with the value that it would have had: maybe not in the form in which it came.
+    return replace(letter, value=message.value or b"", headers=strip_headers(message.headers))
