@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NoReturn
+from uuid import UUID
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -25,7 +26,7 @@ class NoTopicError(UsageError):
 def create_topic(
     connection: KafkaConnection, topic: str, partitions: int = 1, settings: Mapping[str, str] | None = None
 ) -> bool:
-    """Make a topic; returns False where it is there already.
+    """Make a topic; returns False where it is there already: then we need not have the right to make one.
 
     Raises:
         UsageError: the name cannot be one, or we may not.
@@ -34,6 +35,8 @@ def create_topic(
     admin = open_admin(connection)
     wanted = {topic: {"num_partitions": partitions, "configs": dict(settings or {})}}
     try:
+        if topic in admin.list_topics():
+            return False
         admin.create_topics(wanted, wait_for_metadata=True)
     except TopicAlreadyExistsError:
         return False
@@ -78,6 +81,12 @@ def require_topic(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
     except KafkaError as error:
         raise explain(error, f"cannot look up topic {topic}") from error
     return [TopicPartition(topic, number) for number in sorted(numbers or _refuse(topic))]
+
+
+def identify_topic(consumer: KafkaConsumer, topic: str) -> UUID | None:
+    """What tells a topic from another one of its name, as the consumer heard last; None where nothing does."""
+    found: UUID | None = consumer._cluster.topic_id(topic)  # noqa: SLF001 - there is no other way to ask
+    return found
 
 
 def _refuse(topic: str) -> NoReturn:
