@@ -224,15 +224,26 @@ class FrameProducer:
         self._in_flight -= pending.size
 
     def _replace(self) -> None:
-        """Make a new producer and send again what has no acknowledgement, in the same order."""
+        """Make a new producer and send again what has no acknowledgement, in the same order.
+
+        Raises:
+            UsageError: this user may not send any more.
+            TransientError: the cluster does not take it; what was not handed over is with the next attempt.
+        """
         if self._replaced == _MOST_REPLACED:
             raise TransientError(f"cannot send to topic {self._topic}: the cluster refuses one producer after another")
         self._replaced += 1
         self._drop()
         self._producer = self._open()
-        for pending in self._pending:
-            if not pending.is_acknowledged:
+        unsent = [pending for pending in self._pending if not pending.is_acknowledged]
+        for pending in unsent:
+            # Of the producer that is gone: nobody would ever answer it.
+            pending.future = None
+        for pending in unsent:
+            try:
                 pending.future = self._hand_over(pending)
+            except KafkaError as error:
+                raise explain(error, f"cannot send {pending.name} to topic {self._topic}") from error
 
     def _drop(self) -> None:
         # `close` alone leaves its thread at work where something is unsent: that would be sent twice.

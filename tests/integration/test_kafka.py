@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +147,30 @@ def test_a_user_who_may_not_read_or_write_a_topic_is_told(guarded):
         for make in (lambda: KafkaSource(bob, topic, group(), PositionSet), lambda: FrameProducer(bob, topic)):
             with pytest.raises(UsageError, match="this user may"):
                 make()
+
+
+def test_a_user_who_may_not_make_topics_uses_one_that_is_there(guarded):
+    broker, connection = guarded
+    admin = open_admin(broker.plain)
+    with make_topic(broker.plain) as topic:
+        patterns = {
+            "carol": (ResourcePattern(ResourceType.CLUSTER, "kafka-cluster"), ACLOperation.CREATE),
+            "bob": (ResourcePattern(ResourceType.TOPIC, f"{topic}-b"), ACLOperation.READ),
+            "alice": (ResourcePattern(ResourceType.TOPIC, topic), ACLOperation.READ),
+        }
+        # Where somebody has a right by name, whoever has none has no right.
+        lists = [
+            ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, pattern)
+            for user, (pattern, operation) in patterns.items()
+        ]
+        admin.create_acls(lists)
+        try:
+            with pytest.raises(UsageError, match=f"cannot create topic {topic}-b: this user may not"):
+                create_topic(connection, f"{topic}-b")
+            assert not create_topic(connection, topic)
+        finally:
+            admin.delete_acls(lists)
+            admin.close()
 
 
 SAY_EVERYTHING = """
@@ -345,6 +370,25 @@ def test_a_producer_whose_cluster_stays_away_says_so_and_sends_again_when_asked(
         log.close()
         # What the first producer had on the wire may have arrived: known by its content, it is no second frame.
         assert values in ([b"first", b"second"], [b"first", b"second", b"second"])
+
+
+def test_a_topic_that_goes_while_it_is_sent_to_is_said_in_our_words(shared):
+    with make_topic(shared) as topic, closing(FrameProducer(shared, topic, ProducerRules(seconds=2.0))) as producer:
+        producer.send(Outgoing(b"first"), "first.fits")
+        producer.flush()
+        admin = open_admin(shared)
+        admin.delete_topics([topic])
+        admin.close()
+
+        def deliver(name: str) -> None:
+            producer.send(Outgoing(b"later"), name)
+            producer.flush()
+
+        with pytest.raises(TransientError, match=r"did not acknowledge 1 messages within 2 s, first 0\.fits"):
+            deliver("0.fits")
+        # It asks where the topic is, and nobody knows.
+        with pytest.raises(TransientError, match=rf"cannot send 0\.fits to topic {topic}: KafkaTimeoutError"):
+            deliver("1.fits")
 
 
 def test_defect_4_a_rebalance_that_the_end_of_a_poll_cuts_in_two_is_gone_on_with(shared):
