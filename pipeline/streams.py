@@ -21,7 +21,8 @@ from pipeline.run.lake import KillSwitch
 from pipeline.run.memory import keep_buffers, keep_modules
 from pipeline.settings import Settings
 from pipeline.source.dead_letters import DeadLetterSink
-from pipeline.source.kafka import KafkaSource, PollRules
+from pipeline.source.kafka import KafkaSource
+from pipeline.source.kafka_group import PollRules
 from pipeline.source.messages import MessageRules
 from pipeline.source.producer import FrameProducer, ProducerRules
 from pipeline.wiring import build_lake, lock_stores

@@ -6,35 +6,41 @@ says what may be committed. One thread polls, asks, commits to the lake and ackn
 else commits passes `still_mine`, for a group hands a partition on only while its old reader is inside `poll`.
 
 Partitions are never paused: kafka-python 3.0.12 forgets what it had fetched for one that was. Who is busy does not
-poll; heartbeats go on in the background for as long as `PollRules.busy_seconds`.
+poll; heartbeats go on in the background for as long as `PollRules.busy_seconds`. Only where the end of a poll cuts a
+join of the group in two do they rest until the next poll: who is busy longer than `PollRules.session_seconds` then
+joins anew.
+
+A topic made anew under its name is refused where that shows: by its identity while it is read, later by an end before
+what the lake holds. One that has grown past that between two readers cannot be told from the old one.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 from kafka.structs import MemberState
 
+from pipeline.errors import StoreError
 from pipeline.ports import Positions, SourcePosition
 from pipeline.source.connection import KafkaConnection, explain
-from pipeline.source.kafka_group import Listener, Partition
+from pipeline.source.kafka_group import Listener, Partition, PollRules, Waiting
 from pipeline.source.kafka_messages import (
+    OTHER_LOG,
     KafkaMessage,
-    convert_record,
     count_expired,
     find_first_missing,
+    require_same_log,
 )
 from pipeline.source.kafka_records import open_consumer
+from pipeline.source.kafka_rest import Rest
 from pipeline.source.places import name_partition, split_partition
-from pipeline.source.topics import require_topic
+from pipeline.source.topics import identify_topic, require_topic
 
 _LOG = logging.getLogger(__name__)
 _FETCH_BYTES = 48 * 1024 * 1024
@@ -44,24 +50,6 @@ _CLOSE_MS = 3_000
 _PAUSE_SECONDS = 0.2
 _ASK_SECONDS = 30.0
 """A broker that was killed is back by then."""
-
-_LONGEST_EMPTY = 10_000
-"""Longer stretches without a message are left out of the positions: they are another range there, no harm."""
-
-
-@dataclass(frozen=True, slots=True)
-class PollRules:
-    """How much is taken at once, and how long a reader may be silent.
-
-    Attributes:
-        max_bytes: of one poll; a single larger message still comes, alone. As much again may wait in memory.
-        busy_seconds: longest time between two polls; after that the group takes the partitions away.
-        session_seconds: a reader that was killed is missed after this long.
-    """
-
-    max_bytes: int = 256 * 1024 * 1024
-    busy_seconds: float = 600.0
-    session_seconds: float = 30.0
 
 
 class KafkaSource:
@@ -90,11 +78,10 @@ class KafkaSource:
         """
         self._topic = topic
         self._read_held = held
-        self._held: Positions | None = None
         self._rules = rules or PollRules()
         self._ours: dict[TopicPartition, Partition] = {}
-        self._ready: deque[KafkaMessage] = deque()
-        self._ready_bytes = 0
+        self._ready = Waiting()
+        self._rest = Rest(connection, topic)
         self._closed = False
         self._unplaced: set[TopicPartition] = set()
         self.expired: dict[str, int] = {}
@@ -111,6 +98,7 @@ class KafkaSource:
             self._consumer.subscribe([topic], listener=Listener(self._lose, self._unplaced.update))
             # In this order: a reader that joins before it knows the topic's partitions joins twice.
             require_topic(self._consumer, topic)
+            self._identity = identify_topic(self._consumer, topic)
         except BaseException:
             self.close()
             raise
@@ -123,15 +111,16 @@ class KafkaSource:
 
         Raises:
             UsageError: we may not read the topic.
+            StoreError: the topic is not the one that the lake was filled from.
             TransientError: the cluster or the lake cannot answer; nothing is lost, poll again.
         """
         deadline = time.monotonic() + seconds
-        while len(self._ready) < max_messages and self._ready_bytes < self._rules.max_bytes:
+        while len(self._ready) < max_messages and self._ready.size < self._rules.max_bytes:
             left = max(0.0, deadline - time.monotonic())
             self._fetch(max_messages - len(self._ready), left)
             if not left:
                 break
-        return self._take(max_messages)
+        return self._ready.take(max_messages, self._rules.max_bytes)
 
     def still_mine(self, positions: Iterable[SourcePosition]) -> set[SourcePosition]:
         """Those of the positions that were polled here, are not acknowledged, and nobody else may read now.
@@ -190,11 +179,15 @@ class KafkaSource:
         return {name_partition(*part): end for part, end in ends.items()}
 
     def has_read(self, ends: Mapping[str, int]) -> bool:
-        """Whether all before these offsets is acknowledged here, or held by the lake, whoever brought it there."""
-        lag, held = self.lag(), self._read_held()
-        return all(
-            lag.get(partition) == 0 or end == 0 or held.first_missing(partition, end - 1) >= end
-            for partition, end in ends.items()
+        """Whether every message before these offsets is acknowledged here, or in the lake, whoever brought it there.
+
+        Raises:
+            StoreError: the topic is not the one that the lake was filled from.
+            TransientError: the cluster does not answer.
+        """
+        lag = self.lag()
+        return self._rest.is_empty(
+            self._read_held(), {partition: end for partition, end in ends.items() if lag.get(partition) != 0}
         )
 
     def close(self) -> None:
@@ -206,6 +199,7 @@ class KafkaSource:
             self._consumer.commit(self._list_done(), timeout_ms=_CLOSE_MS)
         with suppress(KafkaError):
             self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
+        self._rest.close()
 
     def _ask_group(self, for_the_last_time: bool) -> bool:
         """Say to the group how far we are, as the member we think we are; where we are not, everything is lost."""
@@ -224,16 +218,18 @@ class KafkaSource:
             self._place()
             self._finish_rebalance()
             batches = self._consumer.poll(timeout_ms=int(seconds * 1000), max_records=most)
+            # What came of one that was assigned just now was read from where the hint was.
+            ours = {partition: records for partition, records in batches.items() if partition in self._ours}
+            begins = self._ask_begins(ours)
         except KafkaError as error:
             if not error.retriable:
                 raise explain(error, f"cannot read topic {self._topic}") from error
             # The cluster is away, or changes places; the library tries again with the next poll.
             time.sleep(min(seconds, _PAUSE_SECONDS))
             return
-        for partition, records in batches.items():
-            # What came of one that was assigned just now was read from where the hint was.
-            if partition in self._ours:
-                self._accept(partition, records)
+        self._require_same_topic()
+        for partition, records in ours.items():
+            self._accept(partition, records, begins.get(partition, 0))
 
     def _finish_rebalance(self) -> None:
         """Have a rebalance gone on with that the end of a poll cut in two.
@@ -243,67 +239,59 @@ class KafkaSource:
         if self._consumer.group_metadata().state == MemberState.REBALANCING:
             self._consumer._coordinator.request_rejoin()  # noqa: SLF001 - there is no other way to ask
 
+    def _require_same_topic(self) -> None:
+        """Refuse another topic of this name, whose messages would be taken for those that the lake holds."""
+        identity = identify_topic(self._consumer, self._topic)
+        if self._identity is None:
+            self._identity = identity
+        elif identity not in (None, self._identity):
+            raise StoreError(f"topic {self._topic} is not the one it was when reading began: {OTHER_LOG}")
+
     def _place(self) -> None:
         """Have every newly assigned partition read from the first offset that the lake does not hold."""
         new = sorted(self._unplaced & self._consumer.assignment())
         if new:
-            self._held = self._read_held()
+            held = self._read_held()
             begins = self._consumer.beginning_offsets(new, timeout_ms=_ANSWER_MS)
             ends = self._consumer.end_offsets(new, timeout_ms=_ANSWER_MS)
             for partition in new:
                 name = name_partition(*partition)
-                first = find_first_missing(self._held, name, begins[partition], ends[partition])
+                require_same_log(held, name, ends[partition])
+                first = find_first_missing(held, name, begins[partition], ends[partition])
                 self._consumer.seek(partition, first)
-                self._note_expired(name, count_expired(self._held, name, begins[partition]))
-                self._ours[partition] = Partition(first)
+                self._note_expired(name, count_expired(held, name, begins[partition]))
+                self._ours[partition] = Partition(name, held, first)
         self._unplaced.clear()
 
-    def _accept(self, partition: TopicPartition, records: Sequence[Any]) -> None:
-        state, name = self._ours[partition], name_partition(*partition)
-        for record in records:
-            if record.offset > state.next:
-                self._note_gap(partition, state, record.offset)
-            state.next = record.offset + 1
-            if self._held is not None and self._held.holds(SourcePosition(name, record.offset)):
-                continue
-            message = convert_record(record, tuple(state.empty))
-            state.empty.clear()
-            state.in_flight.add(record.offset)
-            self._ready.append(message)
-            self._ready_bytes += message.size
+    def _ask_begins(self, batches: Mapping[TopicPartition, Sequence[Any]]) -> dict[TopicPartition, int]:
+        """The oldest offset kept in those partitions where offsets are left out: retention may have taken them."""
+        gaps = [partition for partition, records in batches.items() if self._ours[partition].leaves_out(records)]
+        try:
+            return dict(self._consumer.beginning_offsets(gaps, timeout_ms=_ANSWER_MS)) if gaps else {}
+        except KafkaError:
+            # The library is past them all: without this they would not come again.
+            for partition in batches:
+                self._consumer.seek(partition, self._ours[partition].next)
+            raise
 
-    def _note_gap(self, partition: TopicPartition, state: Partition, end: int) -> None:
-        """Tell places that never held a message from messages that retention took away unread."""
-        name = name_partition(*partition)
-        begin = self._consumer.beginning_offsets([partition], timeout_ms=_ANSWER_MS)[partition]
-        self._note_expired(name, min(begin, end) - state.next)
-        first = max(state.next, begin)
-        if end - first <= _LONGEST_EMPTY:
-            state.empty += [SourcePosition(name, offset) for offset in range(first, end)]
+    def _accept(self, partition: TopicPartition, records: Sequence[Any], begin: int) -> None:
+        state = self._ours[partition]
+        for record in records:
+            self._note_expired(state.name, state.pass_over(record.offset, begin))
+            message = state.accept(record)
+            if message is not None:
+                self._ready.append(message)
 
     def _note_expired(self, partition: str, count: int) -> None:
         if count > 0:
             self.expired[partition] = self.expired.get(partition, 0) + count
             _LOG.warning("%s: retention deleted up to %d messages before they were read", partition, count)
 
-    def _take(self, most: int) -> list[KafkaMessage]:
-        taken: list[KafkaMessage] = []
-        size = 0
-        while self._ready and len(taken) < most:
-            if taken and size + self._ready[0].size > self._rules.max_bytes:
-                break
-            taken.append(self._ready.popleft())
-            size += taken[-1].size
-        self._ready_bytes -= size
-        return taken
-
     def _lose(self, partitions: set[TopicPartition]) -> None:
-        names = {name_partition(*partition) for partition in partitions}
         for partition in partitions:
             self._ours.pop(partition, None)
         self._unplaced -= partitions
-        self._ready = deque(message for message in self._ready if message.position.partition not in names)
-        self._ready_bytes = sum(message.size for message in self._ready)
+        self._ready.drop(partitions)
 
     def _list_done(self) -> dict[TopicPartition, OffsetAndMetadata]:
         return {partition: OffsetAndMetadata(state.done, "", -1) for partition, state in self._ours.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from pipeline.source.kafka_messages import (
     convert_record,
     count_expired,
     find_first_missing,
+    require_same_log,
 )
 from pipeline.source.kafka_records import open_consumer
 from pipeline.source.places import name_partition, split_partition
@@ -90,10 +91,11 @@ class KafkaLog:
         """How far the lake has come in each partition.
 
         Raises:
+            StoreError: a partition ends before what the lake holds of it; see `require_same_log`.
             TransientError: the cluster does not answer.
         """
         standings = []
-        for partition, (begin, end) in self.list_ranges().items():
+        for partition, (begin, end) in self._list_ranges_of(held).items():
             first = find_first_missing(held, partition, begin, end)
             standings.append(PartitionStanding(partition, begin, end, first, count_expired(held, partition, begin)))
         return standings
@@ -106,20 +108,28 @@ class KafkaLog:
         """
         return sum(end - begin for begin, end in self.list_ranges().values())
 
-    def find_missing(self, held: Positions) -> Iterator[SourcePosition]:
+    def find_missing(self, held: Positions, ends: Mapping[str, int] | None = None) -> Iterator[SourcePosition]:
         """Messages that the log has and the lake does not hold; only where it does not hold them is the log read.
 
+        Args:
+            held: what the lake holds.
+            ends: by partition the offset to stop before; others are left out. None: all there is.
+
         Raises:
+            StoreError: a partition ends before what the lake holds of it; see `require_same_log`.
             TransientError: the cluster does not answer.
         """
-        for partition, (begin, end) in self.list_ranges().items():
-            at = find_first_missing(held, partition, begin, end)
-            while at < end:
-                stop = at + 1
-                while stop < end and not held.holds(SourcePosition(partition, stop)):
-                    stop += 1
-                yield from (message.position for message in self.read(partition, at, stop))
-                at = find_first_missing(held, partition, stop, end)
+        for partition, (begin, end) in self._list_ranges_of(held).items():
+            stop = end if ends is None else min(end, ends.get(partition, begin))
+            at = find_first_missing(held, partition, begin, stop)
+            while at < stop:
+                for message in self.read(partition, at, stop):
+                    if held.holds(message.position):
+                        at = find_first_missing(held, partition, message.position.offset, stop)
+                        break
+                    yield message.position
+                else:
+                    break
 
     def read(self, partition: str, first: int, end: int) -> Iterator[KafkaMessage]:
         """The messages at the offsets from `first` on that come before `end`, as far as there are any.
@@ -160,6 +170,13 @@ class KafkaLog:
         """Disconnect."""
         with suppress(KafkaError):
             self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
+
+    def _list_ranges_of(self, held: Positions) -> dict[str, tuple[int, int]]:
+        """`list_ranges`, of the log that the lake was filled from."""
+        ranges = self.list_ranges()
+        for partition, (_, end) in ranges.items():
+            require_same_log(held, partition, end)
+        return ranges
 
 
 def _choose(records: Sequence[object], end: int) -> list[KafkaMessage]:

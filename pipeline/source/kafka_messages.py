@@ -6,8 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.errors import StoreError
 from pipeline.ports import Positions, SourcePosition
 from pipeline.source.places import PREFIX, name_partition
+
+OTHER_LOG = (
+    "it was deleted and made again, lost its end, or another cluster answers: a new topic needs a name of its own"
+)
+"""What to say where a topic is not the one that the lake was filled from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +56,26 @@ def find_first_missing(held: Positions, partition: str, first: int, end: int) ->
 
 def count_expired(held: Positions, partition: str, begin: int) -> int:
     """Offsets just before the oldest that is kept that the lake does not hold; 0 where it holds none before them."""
-    gone = begin
-    while gone > 0 and not held.holds(SourcePosition(partition, gone - 1)):
-        gone -= 1
-    return begin - gone if gone else 0
+    last = held.last(partition, before=begin)
+    return 0 if last is None else begin - last - 1
+
+
+def require_same_log(held: Positions, partition: str, end: int) -> None:
+    """Refuse a log that ends before what the lake holds of it: messages to come would be taken for known ones.
+
+    A topic that was made anew and is longer by now than what the lake holds cannot be told from the old one.
+
+    Args:
+        held: as it stood before the end was asked for.
+        partition: of the log.
+        end: the offset after its last message that may be read.
+
+    Raises:
+        StoreError: it does.
+    """
+    last = held.last(partition)
+    if last is not None and last >= end:
+        raise StoreError(f"the lake holds {partition} up to offset {last}, the topic ends before {end}: {OTHER_LOG}")
 
 
 def convert_record(record: Any, empty: tuple[SourcePosition, ...] = ()) -> KafkaMessage:

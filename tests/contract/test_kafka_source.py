@@ -13,7 +13,8 @@ from pipeline.errors import TransientError, UnreadableFrameError, UsageError
 from pipeline.ports import SourcePosition
 from pipeline.source.connection import KafkaConnection, open_admin
 from pipeline.source.dead_letters import DeadLetterSink, read_letters, resend
-from pipeline.source.kafka import KafkaSource, PollRules
+from pipeline.source.kafka import KafkaSource
+from pipeline.source.kafka_group import PollRules
 from pipeline.source.kafka_log import KafkaLog
 from pipeline.source.messages import AGAIN_HEADER, MessageRules, read_message, write_raw
 from pipeline.source.producer import FrameProducer, ProducerRules, feed_topic
