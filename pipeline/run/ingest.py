@@ -24,7 +24,7 @@ from pipeline.run.lake import KillSwitch, Lake, load_known, spec_of
 from pipeline.run.land import Landed, NotLanded, split_batches
 from pipeline.run.prepared import TOO_MANY_BYTES
 from pipeline.run.references import ReferenceSet, load_references
-from pipeline.run.report import Report
+from pipeline.run.report import Report, report_not_landed
 from pipeline.run.stored import load_reports, load_verdicts
 from pipeline.run.workers import WorkerPool
 from pipeline.source.places import is_partition
@@ -293,7 +293,7 @@ class Ingestor:
         stored = load_reports(self._lake.tables, earlier, self._request.embedding)
         for item in batch.items:
             if isinstance(item, NotLanded):
-                yield _report_not_landed(item)
+                yield report_not_landed(item.path.name, item.reason)
             elif not item.silent:
                 frame_id = item.landed.frame_id
                 report = batch.reports.get(frame_id) or stored.get(frame_id) or self._committer.report_member(frame_id)
@@ -311,18 +311,3 @@ class Ingestor:
 
 def _key(raw: RawFrame) -> tuple[str, str]:
     return (str(raw.path.absolute()), raw.frame_id)
-
-
-def _report_not_landed(item: NotLanded) -> Report:
-    return {
-        "name": item.path.name,
-        "frame_id": None,
-        "status": "unreadable",
-        "distance": None,
-        "p_value": None,
-        "sigma": None,
-        "embedding": None,
-        "nearest": [],
-        "detections": [],
-        "reason": item.reason,
-    }

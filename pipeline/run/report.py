@@ -42,3 +42,19 @@ def reference_report(name: str, frame_id: str, embedding: str, reason: str) -> R
         "detections": [],
         "reason": reason,
     }
+
+
+def report_not_landed(name: str, reason: str) -> Report:
+    """The line of a file that could not be read: of its content nothing is known."""
+    return {
+        "name": name,
+        "frame_id": None,
+        "status": "unreadable",
+        "distance": None,
+        "p_value": None,
+        "sigma": None,
+        "embedding": None,
+        "nearest": [],
+        "detections": [],
+        "reason": reason,
+    }

@@ -7,6 +7,8 @@ import secrets
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +26,7 @@ from pipeline.source.topics import create_topic
 from pipeline.stack.layout import Layout
 from pipeline.wiring import open_lake
 from tests.lake_tools import add_references
+from tests.table_tools import drop_database
 
 _REFERENCES = 6
 _SIDE = 64
@@ -40,6 +43,16 @@ class Damage:
 
     def __add__(self, other: Damage) -> Damage:
         return Damage(self.lost + other.lost, self.doubled + other.doubled, self.wrong + other.wrong)
+
+
+@contextmanager
+def lend_world(layout: Layout, directory: Path, seed: int) -> Iterator[World]:
+    """A world whose vectors go with it: a Milvus server takes 64 databases, and works for each that is there."""
+    world = World(layout, directory, seed)
+    try:
+        yield world
+    finally:
+        drop_database(f"http://127.0.0.1:{layout.port('milvus')}", world.settings.stores.namespace)
 
 
 class World:

@@ -31,14 +31,14 @@ def night(tmp_path):
 def land(lake: Lake, path: Path, partition: int, offset: int) -> Landed:
     content = path.read_bytes()
     frame_id = sha256(content).hexdigest()
-    position = SourcePosition(f"kafka:night:{partition}", offset)
+    position = SourcePosition(f"camera:{partition}", offset)
     raw = RawFrame(path.name, Path(path.name), position, frame_id, len(content), NOW)
     return Landed(raw.path, frame_id, raw.size, lake.originals.keep(frame_id, content), raw)
 
 
 def keep_partition(number: int):
     def keep(positions: Sequence[SourcePosition]) -> set[SourcePosition]:
-        return {position for position in positions if position.partition == f"kafka:night:{number}"}
+        return {position for position in positions if position.partition == f"camera:{number}"}
 
     return keep
 
@@ -56,8 +56,8 @@ def test_a_copy_whose_first_message_is_another_readers_now_is_read_anew(night):
         (report,) = ingestor.finish(ingestor.begin([land(lake, one, 1, 1)]), keep_partition(1))
     assert report["status"] == "normal"
     places = {(r["source_partition"], r["source_offset"]): r["outcome"] for r in rows(lake, "deliveries")}
-    assert places["kafka:night:1", 1] == "new"
-    assert {name for name in wrong(lake) if not name.startswith(("topic", "deliveries"))} == set()
+    assert places["camera:1", 1] == "new"
+    assert {name for name in wrong(lake) if not name.startswith("deliveries")} == set()
 
 
 def test_a_copy_in_the_same_batch_is_read_anew_as_well(night):

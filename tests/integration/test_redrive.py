@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from pipeline.ports import SourcePosition
 from pipeline.source.dead_letters import DeadLetter, write_letter
 from pipeline.source.producer import FrameProducer
 from pipeline.source.topics import create_topic
-from tests.faults.world import World
+from tests.faults.world import World, lend_world
 from tests.lake_tools import oddframe, read_lines
 from tests.stack import require_stack
 
@@ -20,8 +21,9 @@ LIMIT = 100_000
 
 
 @pytest.fixture
-def world(tmp_path) -> World:
-    return World(require_stack(), tmp_path, seed=5)
+def world(tmp_path) -> Iterator[World]:
+    with lend_world(require_stack(), tmp_path, seed=5) as made:
+        yield made
 
 
 def test_letters_behind_one_that_cannot_be_sent_are_sent_and_its_place_is_named(world):

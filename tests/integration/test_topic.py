@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pipeline.source.connection import open_admin
 from pipeline.source.messages import Outgoing, write_claim, write_envelope, write_raw
 from tests import children
 from tests.faults.workers import read_all_again, read_on, read_once
-from tests.faults.world import Damage, World
+from tests.faults.world import Damage, World, lend_world
 from tests.lake_tools import oddframe, read_lines
 from tests.stack import require_stack
 
@@ -25,10 +26,10 @@ CLEAN = Damage(0, 0, 0)
 
 
 @pytest.fixture
-def world(tmp_path) -> World:
-    made = World(require_stack(), tmp_path, seed=3)
-    made.add_references()
-    return made
+def world(tmp_path) -> Iterator[World]:
+    with lend_world(require_stack(), tmp_path, seed=3) as made:
+        made.add_references()
+        yield made
 
 
 def rows(settings: Settings, table: str) -> list[dict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,25 +13,25 @@ from pipeline.source.messages import Outgoing
 from pipeline.source.topics import create_topic
 from tests import children
 from tests.faults.workers import read_once
-from tests.faults.world import World
+from tests.faults.world import World, lend_world
 from tests.lake_tools import oddframe_here, read_lines
 from tests.stack import require_stack
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch) -> World:
-    made = World(require_stack(), tmp_path, seed=3)
-    stack = made.settings.stack
-    given = {
-        "ODDFRAME_PROFILE": "full",
-        "ODDFRAME_STORES__NAMESPACE": made.settings.stores.namespace,
-        "ODDFRAME_STACK__FIRST_PORT": str(stack.first_port),
-        "ODDFRAME_STACK__DATA": str(stack.data),
-        "ODDFRAME_KAFKA__TOPIC": made.topic,
-    }
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    return made
+def world(tmp_path, monkeypatch) -> Iterator[World]:
+    with lend_world(require_stack(), tmp_path, seed=3) as made:
+        stack = made.settings.stack
+        given = {
+            "ODDFRAME_PROFILE": "full",
+            "ODDFRAME_STORES__NAMESPACE": made.settings.stores.namespace,
+            "ODDFRAME_STACK__FIRST_PORT": str(stack.first_port),
+            "ODDFRAME_STACK__DATA": str(stack.data),
+            "ODDFRAME_KAFKA__TOPIC": made.topic,
+        }
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        yield made
 
 
 def make_anew(world: World) -> None:
