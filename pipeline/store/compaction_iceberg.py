@@ -13,7 +13,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import stamina
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
@@ -25,15 +24,13 @@ from pipeline.errors import CommitConflictError, StoreError, TransientError
 from pipeline.store.append_iceberg import without_history
 from pipeline.store.newcomers import REWRITE
 from pipeline.store.positions import PROPERTY, PositionSet
-from pipeline.store.tables_iceberg import IcebergTables, name_conflicts, read_positions
+from pipeline.store.tables_iceberg import IcebergTables, name_conflicts, read_positions, retry_commits
 from pipeline.store.tidied import Compaction
 
 _BUNDLE_BYTES = 64 * 2**20  # compressed; what one step holds in memory is some ten times that
 # Merged files wait no longer than this for their commit: an orphan sweep elsewhere must not take them for old.
 _GROUP_SECONDS = 300.0
-# Who appends holds the table for a tenth of a second at a time: many short tries meet a gap, few long ones do not.
 _PATIENCE_SECONDS = 120.0
-_WAIT_SECONDS, _LONGEST_WAIT_SECONDS, _JITTER_SECONDS = 0.05, 0.5, 0.1
 
 Fingerprint = tuple[int, int]
 
@@ -158,14 +155,7 @@ def _commit(tables: IcebergTables, name: str, group: Sequence[_Merger], planned:
     """Those of the group that were committed."""
     # Merged files that no commit takes up are left to the orphan sweep: whether a failed commit failed is not certain.
     try:
-        for attempt in stamina.retry_context(
-            CommitConflictError,
-            attempts=None,
-            timeout=_PATIENCE_SECONDS,
-            wait_initial=_WAIT_SECONDS,
-            wait_max=_LONGEST_WAIT_SECONDS,
-            wait_jitter=_JITTER_SECONDS,
-        ):
+        for attempt in retry_commits(_PATIENCE_SECONDS):
             with attempt:
                 table = tables.raw(name)
                 standing = _find_standing(table, group, planned)

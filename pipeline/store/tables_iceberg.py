@@ -9,7 +9,7 @@ no row of most messages, and a hole for each would be repeated in every snapshot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -186,14 +186,7 @@ class IcebergTables:
         left_out: list[Mapping[str, Any]] = []
         # What this process saw last is most often the newest; a commit on anything older is refused.
         current = self._tables[table]
-        for attempt in stamina.retry_context(
-            CommitConflictError,
-            attempts=None,
-            timeout=_PATIENCE_SECONDS,
-            wait_initial=_WAIT_SECONDS,
-            wait_max=_LONGEST_WAIT_SECONDS,
-            wait_jitter=_JITTER_SECONDS,
-        ):
+        for attempt in retry_commits(_PATIENCE_SECONDS):
             with attempt:
                 if attempt.num > 1:
                     current = self._load(table)
@@ -233,6 +226,22 @@ class IcebergTables:
         if table not in self._arrow:
             self._arrow[table] = self._load(table).schema().as_arrow()
         return self._arrow[table]
+
+
+def retry_commits(seconds: float) -> Iterable[stamina.Attempt]:
+    """Attempts at a commit for as long as another writer's comes first: many and short ones, with jitter.
+
+    Args:
+        seconds: none begins later than this; the conflict is raised then.
+    """
+    return stamina.retry_context(
+        CommitConflictError,
+        attempts=None,
+        timeout=seconds,
+        wait_initial=_WAIT_SECONDS,
+        wait_max=_LONGEST_WAIT_SECONDS,
+        wait_jitter=_JITTER_SECONDS,
+    )
 
 
 @contextmanager

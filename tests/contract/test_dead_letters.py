@@ -17,16 +17,10 @@ from pipeline.source.messages import write_raw
 from pipeline.source.producer import FrameProducer
 from pipeline.source.topics import ask_limit
 from tests.kafka_tools import make_topic
-from tests.stack import require_stack
 
 PLACE = SourcePosition("kafka:t:0", 7)
 FAULT = UnreadableFrameError("not_fits", "ä" * 5_000)
 UNKNOWN = 1 << 31
-
-
-@pytest.fixture(scope="module")
-def broker() -> KafkaConnection:
-    return KafkaConnection(bootstrap=f"127.0.0.1:{require_stack().port('kafka')}", seconds=10.0)
 
 
 def bury(broker: KafkaConnection, graveyard: str, *messages: KafkaMessage) -> list[DeadLetter]:

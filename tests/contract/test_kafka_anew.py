@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -17,19 +16,7 @@ from pipeline.source.kafka import KafkaSource
 from pipeline.source.kafka_log import KafkaLog
 from pipeline.source.topics import create_topic
 from pipeline.store.positions import PositionSet
-from tests.kafka_tools import Lake, make_topic, poll_until, send, work
-from tests.stack import require_stack
-
-
-@pytest.fixture(scope="module")
-def broker() -> KafkaConnection:
-    return KafkaConnection(bootstrap=f"127.0.0.1:{require_stack().port('kafka')}", seconds=10.0)
-
-
-@pytest.fixture
-def topic(broker) -> Iterator[str]:
-    with make_topic(broker) as name:
-        yield name
+from tests.kafka_tools import Lake, poll_until, send, work
 
 
 def hold(topic: str, count: int) -> PositionSet:

@@ -18,12 +18,6 @@ from pipeline.source.kafka_log import KafkaLog
 from pipeline.source.kafka_messages import count_expired
 from pipeline.store.positions import PositionSet
 from tests.kafka_tools import Lake, make_topic, poll_until, work
-from tests.stack import require_stack
-
-
-@pytest.fixture(scope="module")
-def broker() -> KafkaConnection:
-    return KafkaConnection(bootstrap=f"127.0.0.1:{require_stack().port('kafka')}", seconds=10.0)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pipeline.source.kafka_log import KafkaLog
 from pipeline.source.messages import MessageRules, read_message
 from pipeline.store.positions import PositionSet
 from tests.kafka_tools import make_topic, poll_until, send
-from tests.stack import require_stack
 
 _YEAR_10000_MS = 253_402_300_800_000
 _ANY_TIME = str(2**63 - 1)
@@ -28,11 +27,6 @@ class Bytes(str):
 
     def encode(self, *_: str) -> bytes:
         return super().encode("latin-1")
-
-
-@pytest.fixture(scope="module")
-def broker() -> KafkaConnection:
-    return KafkaConnection(bootstrap=f"127.0.0.1:{require_stack().port('kafka')}", seconds=10.0)
 
 
 @pytest.fixture

@@ -20,20 +20,8 @@ from pipeline.source.messages import AGAIN_HEADER, MessageRules, read_message, w
 from pipeline.source.producer import FrameProducer, ProducerRules, feed_topic
 from pipeline.store.positions import PositionSet
 from tests.kafka_tools import Lake, make_topic, poll_until, send, work
-from tests.stack import require_stack
 
 Open = Callable[..., KafkaSource]
-
-
-@pytest.fixture(scope="module")
-def broker() -> KafkaConnection:
-    return KafkaConnection(bootstrap=f"127.0.0.1:{require_stack().port('kafka')}", seconds=10.0)
-
-
-@pytest.fixture
-def topic(broker) -> Iterator[str]:
-    with make_topic(broker) as name:
-        yield name
 
 
 @pytest.fixture

@@ -82,6 +82,17 @@ class World:
         self.good: set[str] = set()
         self.bad: set[str] = set()
 
+    def environment(self) -> dict[str, str]:
+        """What makes a command find the services and this lake in them."""
+        stack = self.settings.stack
+        return {
+            "ODDFRAME_PROFILE": "full",
+            "ODDFRAME_STORES__NAMESPACE": self.settings.stores.namespace,
+            "ODDFRAME_STACK__FIRST_PORT": str(stack.first_port),
+            "ODDFRAME_STACK__DATA": str(stack.data),
+            "ODDFRAME_KAFKA__TOPIC": self.topic,
+        }
+
     def renew_group(self) -> None:
         """A group of its own for the next reader: it need not wait until a killed one is missed."""
         kafka = self.settings.kafka.model_copy(update={"group": f"{self.topic}-{secrets.token_hex(3)}"})

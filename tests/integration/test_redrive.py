@@ -36,14 +36,7 @@ def test_letters_behind_one_that_cannot_be_sent_are_sent_and_its_place_is_named(
             letter = DeadLetter(value, (), "not_fits", "It is none.", place, datetime(2026, 1, 1))  # noqa: DTZ001
             producer.send(write_letter(letter, LIMIT), "letter")
         producer.flush()
-    stack = world.settings.stack
-    given = {
-        "ODDFRAME_PROFILE": "full",
-        "ODDFRAME_STORES__NAMESPACE": world.settings.stores.namespace,
-        "ODDFRAME_STACK__FIRST_PORT": str(stack.first_port),
-        "ODDFRAME_STACK__DATA": str(stack.data),
-        "ODDFRAME_KAFKA__TOPIC": world.topic,
-    }
+    given = world.environment()
     for sent in (places[1:], []):
         done = oddframe("topic", "redrive", "--json", home=world.settings.home, **given)
         assert done.returncode == 1, done.stderr

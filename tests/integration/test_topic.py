@@ -40,17 +40,6 @@ def rows(settings: Settings, table: str) -> list[dict]:
         tables.close()
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    stack = settings.stack
-    return {
-        "ODDFRAME_PROFILE": "full",
-        "ODDFRAME_STORES__NAMESPACE": settings.stores.namespace,
-        "ODDFRAME_STACK__FIRST_PORT": str(stack.first_port),
-        "ODDFRAME_STACK__DATA": str(stack.data),
-        "ODDFRAME_KAFKA__TOPIC": settings.kafka.topic,
-    }
-
-
 def make_frame(world: World) -> bytes:
     message = world._make_frame(0, odd=False)
     world.good.clear()
@@ -81,7 +70,7 @@ def test_every_form_becomes_a_frame_and_what_is_none_a_dead_letter(world, tmp_pa
     assert "OBSERVER" not in raw
     codes = Counter(r["code"] for r in rows(world.settings, "quarantine"))
     assert codes == {"claim_outside": 1, "unknown_form": 1, "bad_base64": 1}
-    home, given = world.settings.home, environment(world.settings)
+    home, given = world.settings.home, world.environment()
     letters = read_lines(oddframe("topic", "letters", "--json", home=home, **given).stdout)
     assert Counter(letter["code"] for letter in letters) == codes
     lag = read_lines(oddframe("topic", "lag", "--json", home=home, **given).stdout)
@@ -99,7 +88,7 @@ def test_a_dead_letter_is_tried_again_once_its_cause_is_gone(world):
     assert children.run(read_once, world.settings) == 0
     assert Counter(r["code"] for r in rows(world.settings, "quarantine")) == {"claim_missing": 1, "unknown_form": 1}
     late.write_bytes(content)
-    home, given = world.settings.home, environment(world.settings)
+    home, given = world.settings.home, world.environment()
     assert oddframe("topic", "redrive", home=home, **given).returncode == 0
     assert children.run(read_once, world.settings) == 0
     assert "late.fits" in {r["name"] for r in rows(world.settings, "frames")}
@@ -128,7 +117,7 @@ def test_two_dead_letters_of_one_content_make_one_frame(world):
     world.deliver([claim, Outgoing(claim.value + b" ", claim.headers)])
     assert children.run(read_once, world.settings) == 0
     late.write_bytes(content)
-    assert oddframe("topic", "redrive", home=world.settings.home, **environment(world.settings)).returncode == 0
+    assert oddframe("topic", "redrive", home=world.settings.home, **world.environment()).returncode == 0
     assert children.run(read_once, world.settings) == 0
     frame_id = sha256(content).hexdigest()
     assert [r["frame_id"] for r in rows(world.settings, "frames")].count(frame_id) == 1
@@ -156,7 +145,7 @@ def test_a_topic_that_is_gone_is_named_by_verify(world):
     admin = open_admin(find_kafka(world.settings))
     admin.delete_topics([world.topic])
     admin.close()
-    checks = read_lines(oddframe("verify", "--json", home=world.settings.home, **environment(world.settings)).stdout)
+    checks = read_lines(oddframe("verify", "--json", home=world.settings.home, **world.environment()).stdout)
     assert f"topic {world.topic}: gone, not compared" in {check["check"] for check in checks}
     assert all(check["ok"] for check in checks)
 
@@ -178,7 +167,7 @@ def test_a_telescope_and_a_watch_from_the_command_line(world, tmp_path):
     for number in range(3):
         frames.append(tmp_path / f"n{number}.fits")
         frames[-1].write_bytes(make_frame(world))
-    home, given = world.settings.home, environment(world.settings)
+    home, given = world.settings.home, world.environment()
     sent = oddframe("produce", *frames, "--cadence", 0.1, "--burst", 2, home=home, **given)
     assert sent.returncode == 0, sent.stderr
     done = oddframe("watch", "--once", "--json", home=home, **given)

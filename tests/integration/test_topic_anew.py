@@ -21,15 +21,7 @@ from tests.stack import require_stack
 @pytest.fixture
 def world(tmp_path, monkeypatch) -> Iterator[World]:
     with lend_world(require_stack(), tmp_path, seed=3) as made:
-        stack = made.settings.stack
-        given = {
-            "ODDFRAME_PROFILE": "full",
-            "ODDFRAME_STORES__NAMESPACE": made.settings.stores.namespace,
-            "ODDFRAME_STACK__FIRST_PORT": str(stack.first_port),
-            "ODDFRAME_STACK__DATA": str(stack.data),
-            "ODDFRAME_KAFKA__TOPIC": made.topic,
-        }
-        for name, value in given.items():
+        for name, value in made.environment().items():
             monkeypatch.setenv(name, value)
         yield made
 
