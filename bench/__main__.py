@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import sys
@@ -12,10 +13,12 @@ SUITES = ("throughput", "memory", "growth", "kafka", "latency", "soak", "readers
 
 def main() -> None:
     """Run the suites named, or all."""
-    wanted = sys.argv[1:] or list(SUITES)
-    for name in wanted:
-        if name not in SUITES:
-            sys.exit(f"there is no suite {name!r}; choose of {', '.join(SUITES)}")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure on a machine that does nothing else.")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; all if none is named")
+    wanted = parser.parse_args().suites
+    if unknown := [name for name in wanted if name not in SUITES]:
+        parser.error(f"there is no suite {unknown[0]!r}; choose of {', '.join(SUITES)}")
+    for name in wanted or SUITES:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         result = importlib.import_module(f"bench.{name}").measure()
         text = json.dumps(result, indent=2)

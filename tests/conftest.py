@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ settings.register_profile("oddframe", deadline=None)
 settings.load_profile("oddframe")
 
 REAL_DATA = "ODDFRAME_TEST_DATA"
+
+
+def pytest_unconfigure() -> None:
+    """Keep the summary the last thing said: a client that a failed test left open goes on complaining behind it."""
+    logging.disable()
 
 
 @pytest.fixture(scope="session")
