@@ -8,8 +8,7 @@ from prefect.states import Failed
 from flows.artifacts import count_problems, list_problems, summarise_archive, tabulate_steps, tell_archive
 from flows.forms import ArchiveOptions
 from flows.publish import conclude, publish_story, track_steps
-from flows.tasks import check_archive, move_originals
-from pipeline.settings import load_settings
+from flows.tasks import check_archive, load_patient_settings, move_originals
 
 _OPTIONS = ArchiveOptions()
 _STEPS = ("originals", "checksums")
@@ -22,7 +21,7 @@ def archive(options: ArchiveOptions = _OPTIONS) -> State[None]:
     Args:
         options: What counts as old, and whether anything is changed.
     """
-    settings = load_settings()
+    settings = load_patient_settings()
     if options.older_than_days is not None:
         chosen = settings.archive.model_copy(update={"after_days": options.older_than_days})
         settings = settings.model_copy(update={"archive": chosen})

@@ -9,12 +9,12 @@ from prefect import State, flow
 from flows.artifacts import sort_reports, summarise_reports
 from flows.forms import FileList, IngestOptions, Source, SpoolFolder, TopicMessages, embedding_name
 from flows.publish import conclude, publish_picture, publish_reports, track, track_count
-from flows.tasks import check_lake, draw_oddest, ingest_batch, read_topic
+from flows.tasks import check_lake, draw_oddest, ingest_batch, load_patient_settings, read_topic
 from pipeline.run.batch import IngestRequest
 from pipeline.run.lake import Lake
 from pipeline.run.report import Report
 from pipeline.run.sweep import Sweep, plan_files, plan_spool
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings
 from pipeline.wiring import open_lake
 
 _OPTIONS = IngestOptions()
@@ -28,7 +28,7 @@ def ingest(source: Source, options: IngestOptions = _OPTIONS) -> State[None]:
         source: Which frames: what is new in a spool folder or a Kafka topic, or files named one by one.
         options: How they are judged, and what is done afterwards.
     """
-    settings = load_settings()
+    settings = load_patient_settings()
     request = IngestRequest(
         embedding=embedding_name(options.embedding),
         # What is brought in file by file is answered, no more; a spool and a topic are logs.

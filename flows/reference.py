@@ -7,11 +7,10 @@ from prefect import State, flow
 from flows.artifacts import summarise_reports, tabulate_audit, tell_audit
 from flows.forms import FileList, ReferenceOptions, embedding_name
 from flows.publish import conclude, publish_reports, publish_story, track
-from flows.tasks import audit_lake, ingest_batch
+from flows.tasks import audit_lake, ingest_batch, load_patient_settings
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.report import Report
 from pipeline.run.sweep import Sweep, plan_files
-from pipeline.settings import load_settings
 from pipeline.wiring import open_lake
 
 _OPTIONS = ReferenceOptions()
@@ -29,7 +28,7 @@ def add_references(source: FileList, options: ReferenceOptions = _OPTIONS) -> St
         Purpose.REFERENCE, embedding=embedding_name(options.embedding), by=options.by, why=options.why
     )
     reports: list[Report] = []
-    with open_lake(load_settings()) as lake, Sweep(lake, request) as sweep:
+    with open_lake(load_patient_settings()) as lake, Sweep(lake, request) as sweep:
         batches = plan_files(source.paths, options.batch)
         for number, batch in track("reference", batches):
             reports += ingest_batch(sweep, batch, number, len(batches), len(batch))
@@ -40,7 +39,7 @@ def add_references(source: FileList, options: ReferenceOptions = _OPTIONS) -> St
 @flow(name="reference-audit")
 def audit() -> State[None]:
     """Compare every reference with the others of its cell, worst first."""
-    with open_lake(load_settings()) as lake:
+    with open_lake(load_patient_settings()) as lake:
         lines = audit_lake(lake)
     message = f"{len(lines)} references compared."
     publish_story("audit", tell_audit(lines), tabulate_audit(lines), message)

@@ -24,10 +24,13 @@ from pipeline.run.repair import repair_lake
 from pipeline.run.report import Report
 from pipeline.run.sweep import Sweep, draw_frame
 from pipeline.run.verify import Check, verify_lake
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load_settings
 from pipeline.wiring import archive_home, maintain_home
 
 Line = dict[str, Any]
+
+# As long as the longest of them may take: a night's archiving.
+_PATIENCE_S = 3_600.0
 
 
 def spare_workers() -> None:
@@ -39,6 +42,12 @@ def spare_workers() -> None:
     main = sys.modules["__main__"]
     if main.__spec__ is not None and main.__spec__.name.startswith("prefect."):
         main.__spec__ = ModuleSpec("prefect.__main__", None)
+
+
+def load_patient_settings() -> Settings:
+    """The settings, and patience with whoever has the home open: a run that has to wait has not failed."""
+    settings = load_settings()
+    return settings.model_copy(update={"lock_seconds": max(settings.lock_seconds, _PATIENCE_S)})
 
 
 def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

@@ -7,8 +7,7 @@ from prefect import State, flow
 from flows.artifacts import count_failed, summarise_checks
 from flows.forms import VerifyOptions
 from flows.publish import conclude, publish_checks
-from flows.tasks import check_lake, mend_lake
-from pipeline.settings import load_settings
+from flows.tasks import check_lake, load_patient_settings, mend_lake
 from pipeline.wiring import open_lake
 
 _OPTIONS = VerifyOptions()
@@ -21,7 +20,7 @@ def verify(options: VerifyOptions = _OPTIONS) -> State[None]:
     Args:
         options: Whether differences are mended.
     """
-    with open_lake(load_settings()) as lake:
+    with open_lake(load_patient_settings()) as lake:
         checks = check_lake(lake)
         lines = [check.to_json() for check in checks]
         repaired = options.repair and count_failed(lines) > 0

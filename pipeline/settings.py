@@ -48,6 +48,9 @@ class Settings(BaseSettings):
 
     home: Annotated[Path, Field(description="Where all state of the embedded profile lives")] = Path(".oddframe")
     profile: Annotated[Literal["embedded", "full"], Field(description="Which services are used")] = "embedded"
+    lock_seconds: Annotated[
+        float, Field(ge=0.0, le=86_400.0, description="Longest wait for a home that another process has open")
+    ] = 0.0
     decode: DecodeSettings = DecodeSettings()
     sky: SkySettings = SkySettings()
     embed: EmbedSettings = EmbedSettings()

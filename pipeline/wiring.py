@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import timedelta
@@ -25,6 +26,8 @@ from pipeline.run.prepared import PreparePlan
 from pipeline.settings import Settings
 from pipeline.source.spool import SpoolSource
 
+_LOG = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from pipeline.run.archive import ArchivedOriginals, Progress
     from pipeline.run.maintain import MaintainStep
@@ -42,7 +45,7 @@ def open_lake(settings: Settings) -> Iterator[Lake]:
     """
     home = settings.home
     with (
-        lock_home(home),
+        lock_home(home, settings.lock_seconds),
         closing(open_tables(settings)) as tables,
         closing(open_vectors(settings)) as vectors,
         closing(SpoolSource(home / "spool.db")) as source,
@@ -106,26 +109,46 @@ def _tell_missing(home: Path) -> str:
 
 
 @contextmanager
-def lock_home(home: Path) -> Iterator[None]:
-    """Hold the home against other writers; the lock goes with the process, also when it is killed."""
+def lock_home(home: Path, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the home against other writers; the lock goes with the process, also when it is killed.
+
+    Args:
+        home: What is held.
+        wait_s: Longest wait for another process to leave it, seconds.
+
+    Raises:
+        LockedError: another process has it open.
+        TransientError: the directory cannot be made.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TransientError(f"cannot make the home directory {home}: {error.strerror}; set ODDFRAME_HOME") from error
     lock = FileLock(home / "lock")
     try:
-        lock.acquire(timeout=0)
+        _acquire(lock, home, wait_s)
     except Timeout as error:
-        raise LockedError(f"{home} is in use by another oddframe process; wait for it or stop it") from error
+        waited = f" after {wait_s:g} s" if wait_s else ""
+        raise LockedError(f"{home} is in use by another oddframe process{waited}; wait for it or stop it") from error
     try:
         yield
     finally:
         lock.release()
 
 
+def _acquire(lock: FileLock, home: Path, wait_s: float) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait_s:
+            raise
+        _LOG.warning("waiting for %s, which another oddframe process has open", home)
+        lock.acquire(timeout=wait_s, poll_interval=0.2)
+
+
 def lock_stores(settings: Settings) -> AbstractContextManager[None]:
     """Hold the home where its stores have one writer; where they are shared nobody needs to be kept out."""
-    return nullcontext() if choose(settings).is_shared else lock_home(settings.home)
+    return nullcontext() if choose(settings).is_shared else lock_home(settings.home, settings.lock_seconds)
 
 
 def archive_home(
@@ -140,7 +163,7 @@ def archive_home(
     from pipeline.run.archive import archive_originals  # noqa: PLC0415 - as for the tables
 
     before = now_utc() - timedelta(days=settings.archive.after_days)
-    with lock_home(settings.home), closing(open_tables(settings)) as tables:
+    with lock_home(settings.home, settings.lock_seconds), closing(open_tables(settings)) as tables:
         return archive_originals(tables, open_originals(settings), before, dry_run=dry_run, on_progress=on_progress)
 
 

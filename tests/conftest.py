@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,17 @@ REAL_DATA = "ODDFRAME_TEST_DATA"
 def pytest_unconfigure() -> None:
     """Keep the summary the last thing said: a client that a failed test left open goes on complaining behind it."""
     logging.disable()
+
+
+@pytest.fixture(autouse=True)
+def no_kafka_client_is_left_open() -> Iterator[None]:
+    """One that nobody closed asks for its topic for ever, and says so in the output of every test behind."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("kafka-io-"):
+            thread.join(5.0)
+            assert not thread.is_alive(), f"{thread.name} was not closed"
 
 
 @pytest.fixture(scope="session")

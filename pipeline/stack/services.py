@@ -205,9 +205,11 @@ def _worker(layout: Layout, home: Path) -> Service:
     }
     if layout.password is not None:
         environment["ODDFRAME_STACK__PASSWORD"] = layout.password.get_secret_value()
+    # One run at a time: the worker is there before anybody deploys, and a pool that it makes has no limit.
+    options = ("--pool", POOL, "--type", "process", "--name", "local", "--limit", "1")
     return Service(
         "worker",
-        (sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "local"),
+        (sys.executable, "-m", "prefect", "worker", "start", *options),
         environment,
         layout.place("worker"),
         (),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from kafka import KafkaProducer, codec
@@ -37,12 +38,10 @@ def topic(broker) -> Iterator[str]:
 
 def read_all(broker: KafkaConnection, topic: str, count: int) -> list:
     """The topic's messages as a reader of a group has them; one who reads beside the groups must have the same."""
-    source = KafkaSource(broker, topic, f"test-{secrets.token_hex(6)}", PositionSet)
-    messages = poll_until(source, count, 10.0)
-    source.close()
-    log = KafkaLog(broker, topic)
-    assert list(log.read(f"kafka:{topic}:0", 0, count)) == messages
-    log.close()
+    with closing(KafkaSource(broker, topic, f"test-{secrets.token_hex(6)}", PositionSet)) as source:
+        messages = poll_until(source, count, 10.0)
+    with closing(KafkaLog(broker, topic)) as log:
+        assert list(log.read(f"kafka:{topic}:0", 0, count)) == messages
     return messages
 
 

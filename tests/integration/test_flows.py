@@ -38,8 +38,16 @@ class Served:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.api + path, data, {"content-type": "application/json"})  # noqa: S310
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as answer:
-            return json.load(answer)
+        deadline = time.monotonic() + RUN_S
+        while True:
+            try:
+                with opener.open(request, timeout=30) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                # Its database is busy with another writer; Prefect's own client asks again, too.
+                if error.code != 503 or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def start(self, deployment: str, parameters: dict[str, Any]) -> str:
         found = self.call(f"/deployments/name/{deployment}")

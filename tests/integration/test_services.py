@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
+import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -365,6 +367,27 @@ def test_verdicts_are_listed_oddest_first_and_by_night(lake, night):
 def test_a_second_process_cannot_open_the_home(lake, home):
     with pytest.raises(LockedError, match="in use"), lock_home(home):
         pass
+    with pytest.raises(LockedError, match=r"in use by another oddframe process after 0\.3 s"), lock_home(home, 0.3):
+        pass
+
+
+def test_a_home_that_is_left_in_time_is_had(tmp_path, caplog):
+    left = threading.Event()
+
+    def hold() -> None:
+        with lock_home(tmp_path):
+            held.set()
+            time.sleep(0.5)
+            left.set()
+
+    held = threading.Event()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(5.0)
+    with lock_home(tmp_path, 10.0):
+        assert left.is_set()
+    thread.join()
+    assert caplog.messages == [f"waiting for {tmp_path}, which another oddframe process has open"]
 
 
 def test_the_audit_puts_the_worst_reference_first(lake, night):
