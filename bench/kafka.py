@@ -18,7 +18,7 @@ from kafka import KafkaConsumer
 from bench.frames import write_frames
 from bench.full import make_lake, open_services
 from bench.history import preload
-from bench.machine import describe_machine
+from bench.machine import describe_machine, hold_memory
 from pipeline.parts import find_kafka
 from pipeline.run.batch import IngestRequest
 from pipeline.run.verify import verify_lake
@@ -29,7 +29,7 @@ from pipeline.source.producer import FrameProducer, ProducerRules, feed_topic
 from pipeline.streams import open_consumer
 from pipeline.wiring import open_lake
 
-REFERENCES, FRAMES, LARGE, ONE_BY_ONE = 200, 2_000, 48, 40
+REFERENCES, FRAMES, LARGE, ONE_BY_ONE = 200, 4_000, 64, 40
 HISTORY_FRAMES, HISTORY_SNAPSHOTS = 100_000, 2_000
 _SINGLE = BatchSettings(frames=1, bulk_frames=1, seconds=0.001)
 
@@ -95,25 +95,31 @@ def write_large(directory: Path, count: int) -> tuple[list[Path], list[Path]]:
 
 def measure() -> dict[str, Any]:
     """Small frames, large ones, one at a time, and with a history."""
-    with open_services() as (layout, data):
+    with open_services() as (layout, data), hold_memory(data) as memory:
         references, frames = write_frames(data / "small", REFERENCES, FRAMES)
         size = frames[0].stat().st_size
         empty = make_lake(layout, data, references)
         send(empty, frames)
+        memory.claim()
         alone = FRAMES / run_alone(empty, FRAMES, [])
+        memory.claim()
         ours = run_oddframe(empty, FRAMES)
         single = make_lake(layout, data, references, _SINGLE)
         send(single, frames[:ONE_BY_ONE])
+        memory.claim()
         one_by_one = run_oddframe(single, ONE_BY_ONE)
         full = make_lake(layout, data, references)
         preload(full, HISTORY_FRAMES, HISTORY_SNAPSHOTS)
         send(full, frames)
+        memory.claim()
         history = run_oddframe(full, FRAMES, history=True)
         few, large = write_large(data / "large", LARGE)
-        claimed = make_lake(layout, data, few, BatchSettings(bulk_frames=8))
+        claimed = make_lake(layout, data, few)
         send(claimed, large, claimed.home / "claims")
         parked = sorted((claimed.home / "claims").glob("*/*"))
+        memory.claim()
         alone_large = LARGE / run_alone(claimed, LARGE, parked)
+        memory.claim()
         ours_large = run_oddframe(claimed, LARGE)
         return {
             "machine": describe_machine(),

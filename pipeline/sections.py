@@ -88,6 +88,7 @@ class BatchSettings(Section):
 
     frames: Annotated[int, Field(ge=1, le=10_000, description="Most frames in one commit while following")] = 64
     bulk_frames: Annotated[int, Field(ge=1, le=10_000, description="Most frames in one commit while catching up")] = 512
+    bulk_bytes: Annotated[int, Field(ge=1, description="About as many bytes of a topic's frames in one commit")] = 2**29
     seconds: Annotated[float, Field(gt=0, description="Longest wait for a batch to fill while following")] = 5.0
 
 
@@ -251,7 +252,7 @@ class KafkaSettings(Section):
     claim_above: Annotated[int, Field(gt=0, description="`produce` sends larger files as claim checks, bytes")] = (
         8 * 2**20
     )
-    poll_bytes: Annotated[int, Field(gt=0, description="Bytes of messages taken at once")] = 128 * 2**20
+    poll_bytes: Annotated[int, Field(gt=0, description="Most bytes of messages in memory, about")] = 128 * 2**20
     session_seconds: Annotated[float, Field(ge=6, le=300, description="A killed reader is missed after this long")] = (
         10.0
     )

@@ -79,6 +79,7 @@ def _build_consume_rules(settings: Settings, *, once: bool) -> ConsumeRules:
         frames=batch.frames,
         seconds=batch.seconds,
         bulk_frames=batch.bulk_frames,
-        bulk_bytes=settings.kafka.poll_bytes,
+        bulk_bytes=batch.bulk_bytes,
+        held_bytes=settings.kafka.poll_bytes,
         once=once,
     )

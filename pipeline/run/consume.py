@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,8 @@ from pipeline.run.batch import Batch, Item, Standing
 from pipeline.run.ingest import Ingestor
 from pipeline.run.lake import Lake
 from pipeline.run.land import Landed
-from pipeline.run.message import land_message, lighten, restore
+from pipeline.run.landing import Landing
+from pipeline.run.message import restore
 from pipeline.run.prepared import Unreadable
 from pipeline.run.report import Report
 from pipeline.source.kafka_messages import KafkaMessage
@@ -28,6 +29,9 @@ from pipeline.source.messages import MessageRules
 _POLL_SECONDS = 0.25
 _BACKLOG_SECONDS = 0.1
 """Where messages wait, the next of them are fetched within this."""
+
+_SLICE = 16
+"""Messages fetched at a time: while the next are, these are hashed and written."""
 
 
 class MessageSource(Protocol):
@@ -94,7 +98,8 @@ class ConsumeRules:
         frames: a batch is full with this many messages.
         seconds: a batch that is not full is taken this long after its first message came.
         bulk_frames: most messages in one commit where more are waiting.
-        bulk_bytes: about as many bytes of them.
+        bulk_bytes: about as many bytes of frames.
+        held_bytes: most bytes of messages in memory.
         once: return when everything was read that was there.
     """
 
@@ -102,7 +107,8 @@ class ConsumeRules:
     frames: int = 64
     seconds: float = 5.0
     bulk_frames: int = 512
-    bulk_bytes: int = 128 * 2**20
+    bulk_bytes: int = 2**29
+    held_bytes: int = 128 * 2**20
     once: bool = False
 
 
@@ -129,8 +135,8 @@ class Consumer:
         started: Batch | None = None
         with ThreadPoolExecutor(self._lake.workers, thread_name_prefix="land") as threads:
             while not stopped():
-                messages = self._gather(stopped, wait=started is None)
-                following = self._begin(threads, messages) if messages else None
+                landing = self._gather(threads, stopped, wait=started is None)
+                following = self._begin(landing) if landing else None
                 if started is not None:
                     yield from self._finish(started)
                 started = following
@@ -139,25 +145,26 @@ class Consumer:
             if started is not None:
                 yield from self._finish(started)
 
-    def _gather(self, stopped: Callable[[], bool], *, wait: bool) -> list[KafkaMessage]:
+    def _gather(self, threads: Executor, stopped: Callable[[], bool], *, wait: bool) -> Landing:
         """Messages of one batch: all that wait already, or what comes while a batch fills."""
         rules = self._rules
-        messages = self._source.poll(rules.bulk_frames, _POLL_SECONDS if wait else 0.0)
+        landing = Landing(threads, self._lake.originals, rules.messages, rules.held_bytes, _SLICE)
+        landing.add(self._source.poll(min(_SLICE, rules.bulk_frames), _POLL_SECONDS if wait else 0.0))
         deadline = time.monotonic() + rules.seconds
-        while messages and len(messages) < rules.bulk_frames and sum(m.size for m in messages) < rules.bulk_bytes:
-            more = self._source.poll(rules.bulk_frames - len(messages), _BACKLOG_SECONDS)
-            messages += more
+        while landing and len(landing) < rules.bulk_frames and landing.estimate_bytes() < rules.bulk_bytes:
+            more = self._source.poll(min(_SLICE, rules.bulk_frames - len(landing)), _BACKLOG_SECONDS)
+            landing.add(more)
             # While a batch is with the workers nobody waits for another to fill.
-            full = len(messages) >= rules.frames or not wait or rules.once
+            full = len(landing) >= rules.frames or not wait or rules.once
             if not more and (full or stopped() or time.monotonic() >= deadline):
                 break
-        return messages
+        return landing
 
-    def _begin(self, threads: ThreadPoolExecutor, messages: Sequence[KafkaMessage]) -> Batch:
-        originals, rules = self._lake.originals, self._rules.messages
-        landed = list(threads.map(lambda message: land_message(message, originals, rules), messages))
-        for message, one in zip(messages, landed, strict=True):
-            self._held[message.position] = lighten(message, one)
+    def _begin(self, landing: Landing) -> Batch:
+        landed = []
+        for message, one in landing.finish():
+            self._held[message.position] = message
+            landed.append(one)
         return self._ingestor.begin(landed)
 
     def _finish(self, batch: Batch) -> Iterator[Report]:

@@ -23,6 +23,7 @@ from kafka.errors import (
     UnsupportedCodecError,
     UnsupportedSaslMechanismError,
 )
+from kafka.net.compat import KafkaNetClient
 from pydantic import SecretStr
 
 from pipeline.errors import OddframeError, TransientError, UsageError
@@ -105,12 +106,21 @@ def open_client(make: Callable[..., _Client], connection: KafkaConnection, **opt
         UsageError: the cluster refuses our credentials, or its certificate is not one we trust.
         TransientError: nobody answers.
     """
+    begun: list[KafkaNetClient] = []
+
+    def begin(**configuration: Any) -> KafkaNetClient:
+        begun.append(KafkaNetClient(**configuration))
+        return begun[-1]
+
     _mute()
     with _overhear() as heard:
         try:
-            return make(**connection.options(), **options)
+            return make(kafka_client=begin, **connection.options(), **options)
         except (KafkaError, OSError, ValueError) as error:
             cause = max(heard, key=_tell_worth, default=error)
+            # A client whose first contact fails leaves its thread running: one more with every attempt of an outage.
+            for client in begun:
+                client.close()
     raise _explain_contact(connection, cause)
 
 

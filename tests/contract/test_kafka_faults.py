@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from kafka import KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, TransientError
 from pipeline.ports import SourcePosition
-from pipeline.source.connection import KafkaConnection, open_admin
+from pipeline.source.connection import KafkaConnection, open_admin, open_client
 from pipeline.source.kafka import KafkaSource
 from pipeline.source.kafka_log import KafkaLog
 from pipeline.source.kafka_messages import count_expired
 from pipeline.store.positions import PositionSet
 from tests.kafka_tools import Lake, make_topic, poll_until, work
+from tests.ports import find_free_ports
 
 
 @pytest.fixture
@@ -150,3 +152,12 @@ def test_what_retention_took_is_counted_by_ranges():
     assert count_expired(held, "kafka:t:0", 6) == 0
     assert count_expired(held, "kafka:t:0", 5) == 0
     assert count_expired(held, "kafka:t:1", 10**11) == 0
+
+
+@pytest.mark.parametrize("make", [KafkaAdminClient, KafkaConsumer, KafkaProducer])
+def test_an_attempt_that_nobody_answers_leaves_nothing_running(make):
+    """A night's outage has thousands of them, and the library leaves each one's thread behind."""
+    before = set(threading.enumerate())
+    with pytest.raises(TransientError, match="cannot be reached within"):
+        open_client(make, KafkaConnection(bootstrap=f"127.0.0.1:{find_free_ports(1)}", seconds=0.5))
+    assert set(threading.enumerate()) <= before
