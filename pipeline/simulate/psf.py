@@ -62,7 +62,8 @@ def draw_profiles(shape: tuple[int, int], profiles: Profiles, *, edge_e: float =
         Electrons per pixel, shape `shape`.
     """
     radii = _choose_radii(profiles, edge_e)
-    pad = LARGEST_RADIUS_PX
+    # A source may lie a radius beyond the border, and its stamp reach as far again.
+    pad = 2 * LARGEST_RADIUS_PX
     canvas = np.zeros((shape[0] + 2 * pad, shape[1] + 2 * pad))
     ix = np.rint(profiles.x).astype(int)
     iy = np.rint(profiles.y).astype(int)

@@ -178,6 +178,15 @@ def test_profiles_keep_their_light():
     assert line.argmax(axis=1) == pytest.approx(np.full(128, 64))
 
 
+def test_a_star_beyond_the_border_lights_the_frame_as_far_as_it_reaches():
+    places = [(-60.0, 20.0), (100.0, -63.4), (191.0, 80.0), (30.0, 190.0)]
+    for x, y in places:
+        alone = draw_points((128, 128), np.array([x]), np.array([y]), np.array([5e6]), np.array([4.0]))
+        wide = draw_points((384, 384), np.array([x + 128]), np.array([y + 128]), np.array([5e6]), np.array([4.0]))
+        assert alone.max() > 0
+        assert alone == pytest.approx(wide[128:256, 128:256], rel=1e-9)
+
+
 def test_noise_is_that_of_photons_and_read_out():
     plan = make_plan(shape=(128, 128))
     expected = expect_electrons(plan)
