@@ -1,0 +1,1 @@
+"""A frame minus what the references say it should be: register, match, subtract, filter, flatten. Pure."""

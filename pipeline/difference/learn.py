@@ -1,0 +1,130 @@
+"""References -> what a frame is compared with: the stack, its scatter, and the usual height of every channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.difference.build import Pile, allocate_in_memory, pile_up
+from pipeline.difference.channels import Channels, Significance, measure_channels
+from pipeline.difference.detector import LEAST_FRAMES, Detector, learn_detector
+from pipeline.difference.layers import Allocate
+from pipeline.difference.reference import Stack, sample_nearest
+from pipeline.difference.subtract import Exposure, Residual, subtract_template, turn_stamp
+from pipeline.difference.transform import Affine
+from pipeline.difference.vector import Usual, exceed, flatten, learn_usual
+
+Image = NDArray[np.float32]
+
+_LARGEST_SCATTER = 1e4
+_PRIOR_FRAMES = 2.0
+_CHANCE_SIGMA = 2.0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Learnt:
+    """What a field's references teach.
+
+    Attributes:
+        stack: with its scatter.
+        detector: pattern of the detector; None where it cannot be told from the sky.
+        usual: heights of its channels.
+        vectors: one a reference, each against a stack and a scatter without it; None where it was not registered.
+    """
+
+    stack: Stack
+    detector: Detector | None
+    usual: Usual
+    vectors: tuple[NDArray[np.float32] | None, ...]
+
+
+def learn(
+    exposures: Sequence[Exposure], priors: Sequence[Affine | None], allocate: Allocate = allocate_in_memory
+) -> Learnt:
+    """Stack the references, then subtract from each the stack of the others, three times.
+
+    First what stays with the detector is learnt, then how each place of the sky scatters, then with both what a normal
+    frame's channels are like.
+    """
+    pile = pile_up(exposures, priors, allocate)
+    detector = _learn_detector(pile, exposures, allocate)
+    if detector is not None:
+        exposures = [detector.correct(exposure) for exposure in exposures]
+    points = np.asanyarray(allocate(pile.layers.light.shape, np.float32), dtype=np.float32)
+    squares = _Squares(pile.stack.known.shape)
+    for i, exposure in enumerate(exposures):
+        if (significance := compare_left_out(pile, exposure, i, None)) is not None:
+            points[i] = _to_canvas(pile, i, significance.point)
+            squares.add(points[i])
+    found: dict[int, Channels] = {}
+    for i, exposure in enumerate(exposures):
+        scatter = squares.to_scatter(without=points[i])
+        if (significance := compare_left_out(pile, exposure, i, scatter)) is not None:
+            found[i] = significance.channels
+    usual = learn_usual(list(found.values()))
+    vectors = [flatten(exceed(found[i], usual)) if i in found else None for i in range(len(exposures))]
+    return Learnt(replace(pile.stack, scatter=squares.to_scatter()), detector, usual, tuple(vectors))
+
+
+def _learn_detector(pile: Pile, exposures: Sequence[Exposure], allocate: Allocate) -> Detector | None:
+    shape = exposures[pile.layers.base].light.shape
+    alike = [i for i, e in enumerate(exposures) if e.light.shape == shape and pile.layers.registrations[i] is not None]
+    if len(alike) < LEAST_FRAMES:
+        return None
+    residuals = np.asanyarray(allocate((len(alike), *shape), np.float32), dtype=np.float32)
+    known = np.asanyarray(allocate((len(alike), *shape), np.bool_), dtype=np.bool_)
+    for place, i in enumerate(alike):
+        if (residual := subtract_left_out(pile, exposures[i], i, None)) is not None:
+            residuals[place], known[place] = residual.difference, residual.weight > 0
+    return learn_detector(residuals, known, float(np.median([exposures[i].noise for i in alike])))
+
+
+def subtract_left_out(pile: Pile, exposure: Exposure, i: int, scatter: Image | None) -> Residual | None:
+    """One reference minus the others; None where it was not registered."""
+    at = pile.layers.registrations[i]
+    if at is None:
+        return None
+    stack = pile.leave_out(i)
+    if scatter is not None:
+        stack = replace(stack, scatter=scatter)
+    template = stack.resample(at.to_reference, exposure.light.shape)
+    return subtract_template(exposure, template, turn_stamp(stack.psf, at.to_reference), at)
+
+
+def compare_left_out(pile: Pile, exposure: Exposure, i: int, scatter: Image | None) -> Significance | None:
+    """One reference against the others."""
+    residual = subtract_left_out(pile, exposure, i, scatter)
+    return None if residual is None else measure_channels(residual.difference, residual.weight, residual.match.psf)
+
+
+def _to_canvas(pile: Pile, i: int, point: Image) -> Image:
+    at = pile.layers.registrations[i]
+    assert at is not None  # noqa: S101 - it was compared
+    return sample_nearest(point, at.to_reference.invert(), pile.stack.known.shape, fill=0.0)
+
+
+class _Squares:
+    """Sums of squared significance over the canvas; 0 is a place that was not seen."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._sum = np.zeros(shape, dtype=np.float32)
+        self._count = np.zeros(shape, dtype=np.float32)
+
+    def add(self, point: Image) -> None:
+        self._sum += np.square(point)
+        self._count += point != 0
+
+    def to_scatter(self, without: Image | None = None) -> Image:
+        """Root mean square, spread to where a star may lie next time; 1 counts as so many frames that saw noise."""
+        total, count = self._sum, self._count
+        if without is not None:
+            total, count = total - np.square(without), count - (without != 0)
+        mean = (total + np.float32(_PRIOR_FRAMES)) / (count + np.float32(_PRIOR_FRAMES))
+        wide = ndimage.maximum_filter(ndimage.uniform_filter(mean, 3, mode="nearest"), 3, mode="nearest")
+        # So few frames scatter by chance: only what they cannot explain counts.
+        by_chance = 1 + _CHANCE_SIGMA * np.sqrt(2 / (count + np.float32(_PRIOR_FRAMES)))
+        return np.asarray(np.sqrt(np.where(wide > by_chance, np.minimum(wide, _LARGEST_SCATTER), 1)), dtype=np.float32)

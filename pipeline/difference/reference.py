@@ -1,0 +1,108 @@
+"""What the references of a field say a frame should look like: the stack, and how well each of its pixels is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.difference.sources import Sources
+from pipeline.difference.transform import Affine
+
+Image = NDArray[np.float32]
+T = TypeVar("T", bound=np.generic)
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Template:
+    """The reference on one frame's pixels.
+
+    Attributes:
+        light: above the sky plane, 0 where unknown; float32 (height, width).
+        known: where the stack says what to expect.
+        variance: of the stack itself, in its units squared.
+        scatter: standard deviation of earlier residuals at that place of the sky, at least 1.
+        stars: light that a point-source fit there would find of the reference's own stars, its units.
+    """
+
+    light: Image
+    known: Mask
+    variance: Image
+    scatter: Image
+    stars: Image
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Stack:
+    """Mean of registered frames on one grid, sky planes subtracted.
+
+    Attributes:
+        coefficients: of the cubic spline through the mean, float32 (height, width).
+        known: pixels with enough frames.
+        variance: of the mean, in its units squared.
+        scatter: root mean square of the significance that the frames' own residuals had there, at least 1; all ones
+            before it was measured.
+        stars: light that a point-source fit at each pixel would find of its own stars.
+        psf: stamp of its PSF, odd sides, sum 1.
+        sources: its sources.
+    """
+
+    coefficients: Image
+    known: Mask
+    variance: Image
+    scatter: Image
+    stars: Image
+    psf: Image
+    sources: Sources
+
+    def resample(self, to_reference: Affine, shape: tuple[int, int]) -> Template:
+        """Lay the stack on a frame's pixels; the frame is never resampled, so its noise stays independent.
+
+        Args:
+            to_reference: from places on the frame to places on the stack.
+            shape: (height, width) of the frame.
+        """
+        known = sample_nearest(self.known, to_reference, shape, fill=False)
+        light = sample_spline(self.coefficients, to_reference, shape)
+        return Template(
+            np.where(known, light, np.float32(0)),
+            known,
+            sample_nearest(self.variance, to_reference, shape, fill=0.0),
+            sample_nearest(self.scatter, to_reference, shape, fill=1.0),
+            sample_nearest(self.stars, to_reference, shape, fill=0.0),
+        )
+
+
+def spline_coefficients(image: Image) -> Image:
+    """Coefficients of the cubic B-spline through an image (Unser 1999, IEEE Signal Proc. Mag. 16(6), 22)."""
+    return np.asarray(ndimage.spline_filter(image, order=3, output=np.float32, mode="mirror"), dtype=np.float32)
+
+
+def sample_spline(coefficients: Image, at: Affine, shape: tuple[int, int]) -> Image:
+    """The spline at the places that the pixels of a grid are mapped to; 0 outside."""
+    # ndimage counts rows first.
+    matrix = np.array([[at.yy, at.yx], [at.xy, at.xx]])
+    return np.asarray(
+        ndimage.affine_transform(
+            coefficients, matrix, (at.y0, at.x0), output_shape=shape, output=np.float32, order=3,
+            mode="constant", cval=0.0, prefilter=False,
+        ),
+        dtype=np.float32,
+    )  # fmt: skip
+
+
+def sample_nearest(image: NDArray[T], at: Affine, shape: tuple[int, int], *, fill: object) -> NDArray[T]:
+    """The nearest pixel at the places that the pixels of a grid are mapped to; `fill` outside."""
+    rows, columns = np.arange(shape[0], dtype=np.float32), np.arange(shape[1], dtype=np.float32)
+    row = (np.float32(at.yx) * columns)[None, :] + (np.float32(at.yy) * rows + np.float32(at.y0))[:, None]
+    column = (np.float32(at.xx) * columns + np.float32(at.x0))[None, :] + (np.float32(at.xy) * rows)[:, None]
+    r, c = np.rint(row).astype(np.int32), np.rint(column).astype(np.int32)
+    inside = (r >= 0) & (r < image.shape[0]) & (c >= 0) & (c < image.shape[1])
+    np.clip(r, 0, image.shape[0] - 1, out=r)
+    np.clip(c, 0, image.shape[1] - 1, out=c)
+    taken: NDArray[T] = np.where(inside, image[r, c], np.asarray(fill, dtype=image.dtype))
+    return taken

@@ -1,0 +1,140 @@
+"""One frame against its reference: register, match, subtract, and say how much every pixel counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.difference.cosmic import find_cosmic_rays
+from pipeline.difference.match import Match, match
+from pipeline.difference.reference import Stack, Template
+from pipeline.difference.register import Registration, register
+from pipeline.difference.sky import fit_plane
+from pipeline.difference.sources import Sources, list_sources
+from pipeline.difference.transform import Affine
+
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+USUAL_VARIATION = 0.15
+"""How much a star's light may change between nights without being news, standard deviation as a share."""
+
+_SATURATION_RIM_PX = 2
+_EDGE_PX = 3
+_MAD_TO_SIGMA = 1.4826
+_SAMPLE = 2**16
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Exposure:
+    """A frame ready to be compared: sky plane gone, noise and sources known.
+
+    Attributes:
+        light: above the sky plane, float32 (height, width), 0 where not valid.
+        usable: valid and not saturated.
+        noise: standard deviation of the sky, units of the frame.
+        sources: brightest first.
+    """
+
+    light: Image
+    usable: Mask
+    noise: float
+    sources: Sources
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Residual:
+    """A frame minus what its reference says.
+
+    Attributes:
+        difference: units of the frame, 0 where masked.
+        weight: 1 / variance, 0 where masked.
+        cosmic_rays: pixels taken for cosmic rays.
+        registration: where the frame lies.
+        match: how the reference was turned into the frame's own light.
+    """
+
+    difference: Image
+    weight: Image
+    cosmic_rays: Mask
+    registration: Registration
+    match: Match
+
+
+def expose(pixels: Image, valid: Mask, saturation: float | None) -> Exposure:
+    """Take the sky plane off and list the sources.
+
+    Args:
+        pixels: shape (height, width).
+        valid: pixels that carry sky; at least one.
+        saturation: level at which a pixel is full, units of the frame, or None.
+    """
+    filled = np.where(valid, pixels, np.float32(0))
+    light = np.where(valid, pixels - fit_plane(filled, valid), np.float32(0)).astype(np.float32)
+    usable = valid
+    if saturation is not None and (full := (filled >= saturation) & valid).any():
+        # Charge runs over into neighbours before the converter shows its ceiling.
+        usable = valid & ~ndimage.binary_dilation(full, iterations=_SATURATION_RIM_PX)
+    noise = measure_noise(light, valid)
+    sources = list_sources(light, noise, None if valid.all() else ~valid) if noise > 0 else _no_sources()
+    return Exposure(light, usable, noise, sources)
+
+
+def measure_noise(light: Image, valid: Mask) -> float:
+    """Standard deviation of the sky, from differences of pixels two apart, which no gradient or star outweighs."""
+    step = max(1, light.size // (4 * _SAMPLE))
+    pairs = (light[::step, 2:] - light[::step, :-2])[valid[::step, 2:] & valid[::step, :-2]]
+    if not pairs.size:
+        return 0.0
+    return _MAD_TO_SIGMA * float(np.median(np.abs(pairs - np.median(pairs)))) / math.sqrt(2.0)
+
+
+def subtract(frame: Exposure, stack: Stack, prior: Affine | None) -> Residual | None:
+    """Subtract the reference from a frame.
+
+    Args:
+        frame: what to compare.
+        stack: what to compare with.
+        prior: the map from the frame to the stack that their headers give, or None.
+
+    Returns:
+        None where the frame cannot be registered.
+    """
+    registration = register(frame.sources, stack.sources, prior)
+    if registration is None:
+        return None
+    template = stack.resample(registration.to_reference, frame.light.shape)
+    return subtract_template(frame, template, turn_stamp(stack.psf, registration.to_reference), registration)
+
+
+def turn_stamp(stamp: Image, at: Affine) -> Image:
+    """A stamp as it looks on a frame that is turned: the nearest of four quarter turns."""
+    # Rotating by k quarters counterclockwise with rows upwards is k clockwise as numpy shows it.
+    return np.ascontiguousarray(np.rot90(stamp, round(at.rotation_deg / 90)))
+
+
+def subtract_template(frame: Exposure, template: Template, psf: Image, registration: Registration) -> Residual:
+    """Subtract a template that already lies on the frame's pixels."""
+    usable = frame.usable & template.known
+    matched = match(frame.light, template.light, psf, usable, noise=frame.noise, stars=frame.sources)
+    difference = np.where(usable, frame.light - matched.light, np.float32(0))
+    bright = np.maximum(matched.light, 0)
+    variance = np.float32(frame.noise**2) + np.float32(matched.photon) * bright
+    variance += np.square(np.float32(matched.mismatch) * bright)
+    variance += np.float32(matched.flux**2) * template.variance
+    rays = find_cosmic_rays(difference, np.sqrt(variance), matched.psf) & usable
+    # A star that varies is no new one: light at its place counts by how much stars commonly vary. The sum turns the
+    # variance of a fitted flux into that of a pixel, so that every filter sees it.
+    information = float(np.square(matched.psf).sum())
+    variance += np.float32(information * (USUAL_VARIATION * matched.flux) ** 2) * np.square(template.stars)
+    weight = np.where(usable & ~rays, 1 / (variance * np.square(template.scatter)), np.float32(0))
+    difference[rays] = 0
+    return Residual(difference, weight, rays, registration, matched)
+
+
+def _no_sources() -> Sources:
+    return Sources(*(np.zeros(0) for _ in range(5)))
