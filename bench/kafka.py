@@ -29,7 +29,7 @@ from pipeline.source.producer import FrameProducer, ProducerRules, feed_topic
 from pipeline.streams import open_consumer
 from pipeline.wiring import open_lake
 
-REFERENCES, FRAMES, LARGE, ONE_BY_ONE = 200, 4_000, 64, 40
+REFERENCES, FRAMES, LARGE, ONE_BY_ONE = 200, 6_000, 64, 40
 HISTORY_FRAMES, HISTORY_SNAPSHOTS = 100_000, 2_000
 _SINGLE = BatchSettings(frames=1, bulk_frames=1, seconds=0.001)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import psutil
 
 _SHARE = 0.85
 _CHUNK = 2**20
+_PATIENCE_SECONDS, _CALM, _IDLE_PERCENT = 240.0, 5, 12.0
 
 
 class Memory:
@@ -29,10 +31,19 @@ class Memory:
 
     def claim(self) -> None:
         """Before each measurement: what lies idle does not stay for long."""
+        _settle()
         buffer = bytearray(_CHUNK)
         with self._file.open("rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
+
+
+def _settle() -> None:
+    """Let what was begun before be finished: files written back, Milvus's segments merged."""
+    os.sync()
+    until, calm = time.monotonic() + _PATIENCE_SECONDS, 0
+    while calm < _CALM and time.monotonic() < until:
+        calm = calm + 1 if psutil.cpu_percent(interval=1.0) < _IDLE_PERCENT else 0
 
 
 @contextmanager
