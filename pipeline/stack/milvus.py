@@ -13,6 +13,7 @@ from pipeline.stack.layout import Layout
 _BLANK = re.compile(r"\{\{\s*(\w+)(?:\((\w+)\))?(?::\s*(.*?))?\s*\}\}")
 _GRACE_SECONDS = 5
 _TICK_MS = 20
+_SEGMENT_MB = 128
 
 
 def make_milvus_ready(layout: Layout) -> None:
@@ -26,10 +27,11 @@ def make_milvus_ready(layout: Layout) -> None:
 
 
 def fill_template(template: str, layout: Layout) -> dict[str, Any]:
-    """Ports and directories of this stack in the template's blanks; elsewhere its defaults, with three exceptions.
+    """Ports and directories of this stack in the template's blanks; elsewhere its defaults, with four exceptions.
 
     The tick is what a search that must see every row waits for; the default makes it ten times as slow. The interim
-    index of fresh rows is approximate. The default grace at the end is half an hour.
+    index of fresh rows is approximate. The default grace at the end is half an hour. A segment is written anew whenever
+    small ones join it until it is nearly full: of 512 MB that took a core from readers time and again.
     """
     place = layout.place("milvus")
     values = {
@@ -50,6 +52,7 @@ def fill_template(template: str, layout: Layout) -> dict[str, Any]:
     filled["proxy"]["timeTickInterval"] = _TICK_MS
     filled["queryNode"]["segcore"]["interimIndex"]["enableIndex"] = False
     filled["common"]["gracefulStopTimeout"] = _GRACE_SECONDS
+    filled["dataCoord"]["segment"]["maxSize"] = _SEGMENT_MB
     for section in ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode"):
         filled[section]["ip"] = "127.0.0.1"
     return filled

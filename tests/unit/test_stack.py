@@ -40,7 +40,7 @@ queryNode:
 rootCoord: {port: 1}
 queryCoord: {port: 1}
 indexNode: {port: 1}
-dataCoord: {port: 1}
+dataCoord: {port: 1, segment: {maxSize: 512}}
 dataNode: {port: 1}
 common:
   gracefulStopTimeout: 1800
@@ -90,6 +90,7 @@ def test_milvus_gets_our_ports_and_the_defaults_of_its_template(layout):
     assert filled["etcd"]["log"]["level"] == "info"
     assert filled["queryNode"]["segcore"]["interimIndex"]["enableIndex"] is False
     assert filled["common"]["gracefulStopTimeout"] == 5
+    assert filled["dataCoord"]["segment"] == {"maxSize": 128}
     assert yaml.safe_dump(filled)
 
 
