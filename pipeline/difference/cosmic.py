@@ -14,59 +14,72 @@ SHARP_SIGMA = 4.0
 _FAINT_SIGMA = 3.0
 _SOLID_SIGMA = 2.5
 _SOLID_SHARE = 0.25
-_PAIRS = (((0, 1), (0, -1)), ((1, 0), (-1, 0)), ((1, 1), (-1, -1)), ((1, -1), (-1, 1)))
+_GROWTHS = 2
+# Beyond this a star holds so little that its absence says nothing.
+_LEAST_SHARE = 0.1
+_REACH = 2
+# Half of the offsets to opposite neighbours: beside it, and one further.
+_DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
 
 
 def find_cosmic_rays(difference: Image, deviation: Image, psf: Image) -> Mask:
     """Mark pixels hit by cosmic rays, and their rims.
 
-    Light that came through the optics falls off from its peak no faster than the PSF, in every direction. So of the
-    four pairs of opposite neighbours even the faintest holds at least the share that the PSF has at that distance. A
-    ray crosses one row of pixels: the pair beside its track is empty. Where four pixels of a square all hold charge it
-    is no thin track but a cluster of hot pixels, which stays to be found.
+    Light that came through the optics falls off from its peak no faster than the PSF, in every direction. So any pair
+    of opposite neighbours holds at least the share of a pixel that the PSF has at that distance. A ray crosses one row
+    of pixels or two: some pair beside its track is empty. Where nine pixels of a square all hold charge of one order it
+    is no track but a cluster of hot pixels, which stays to be found.
 
     Args:
         difference: the frame minus what is expected.
         deviation: standard deviation of each pixel, same units, above 0.
         psf: stamp of the PSF, sum 1.
     """
-    share = _share_at_diagonal(psf)
     marked = np.zeros(difference.shape, dtype=bool)
     row, column = np.nonzero(difference > SHARP_SIGMA * deviation)
     if not row.size:
         return marked
     value, spread = difference[row, column], deviation[row, column]
     # Beyond the border lies the same light again, so that half a star there is no ray.
-    difference, deviation = np.pad(difference, 1, mode="reflect"), np.pad(deviation, 1, mode="reflect")
-    row, column = row + 1, column + 1
-    faintest = np.full(row.size, np.inf, dtype=np.float32)
-    for (down, right), (up, left) in _PAIRS:
-        pair = (difference[row + down, column + right] + difference[row + up, column + left]) / 2
-        faintest = np.minimum(faintest, pair)
-    excess = value - np.maximum(faintest, 0) / share
-    # The mean of two neighbours, divided by the share, has noise of its own.
-    sharp = excess > SHARP_SIGMA * spread * np.sqrt(1 + 0.5 / share**2)
-    sharp &= ~_is_solid(difference, deviation, row, column)
-    marked[row[sharp] - 1, column[sharp] - 1] = True
-    return _grow(marked, (difference > _FAINT_SIGMA * deviation)[1:-1, 1:-1])
+    wide, wide_deviation = (np.pad(image, _REACH, mode="reflect") for image in (difference, deviation))
+    at = (row + _REACH, column + _REACH)
+    sharp = np.zeros(row.size, dtype=bool)
+    for down, right in _DIRECTIONS:
+        share = _share_at(psf, down, right)
+        if share < _LEAST_SHARE:
+            continue
+        pair = (wide[at[0] + down, at[1] + right] + wide[at[0] - down, at[1] - right]) / 2
+        # The mean of two neighbours, divided by the share, has noise of its own.
+        excess = value - np.maximum(pair, 0) / share
+        sharp |= excess > SHARP_SIGMA * spread * np.sqrt(1 + 0.5 / share**2)
+    sharp &= ~_is_solid(wide, wide_deviation, *at)
+    marked[row[sharp], column[sharp]] = True
+    faint = difference > _FAINT_SIGMA * deviation
+    for _ in range(_GROWTHS):
+        marked = _grow(marked, faint)
+    return marked
 
 
-def _share_at_diagonal(psf: Image) -> float:
-    """Share of the peak that a star has one pixel off along the diagonal, where the PSF is narrowest."""
-    middle_row, middle_column = psf.shape[0] // 2, psf.shape[1] // 2
-    around = psf[middle_row - 1 : middle_row + 2, middle_column - 1 : middle_column + 2]
-    pairs = [(around[1 + a, 1 + b] + around[1 + c, 1 + d]) / 2 for (a, b), (c, d) in _PAIRS]
-    return float(np.clip(min(pairs) / around[1, 1], 0.1, 1.0))
+def _share_at(psf: Image, down: int, right: int) -> float:
+    """Share of the peak that a star has at two opposite neighbours, at most 1."""
+    row, column = psf.shape[0] // 2, psf.shape[1] // 2
+    pair = (psf[row + down, column + right] + psf[row - down, column - right]) / 2
+    return float(min(1.0, pair / psf[row, column]))
 
 
 def _is_solid(difference: Image, deviation: Image, row: NDArray[np.intp], column: NDArray[np.intp]) -> Mask:
-    """Whether a pixel belongs to a square of four that all hold charge of its order."""
-    least = np.maximum(_SOLID_SHARE * difference[row, column], _SOLID_SIGMA * deviation[row, column])
+    """Whether a pixel belongs to a square of nine that all hold charge of its order."""
+    charged = np.maximum(_SOLID_SHARE * difference[row, column], _SOLID_SIGMA * deviation[row, column])
     solid = np.zeros(row.size, dtype=bool)
-    for down in (-1, 1):
-        for right in (-1, 1):
-            three = np.minimum(difference[row + down, column], difference[row, column + right])
-            solid |= np.minimum(three, difference[row + down, column + right]) > least
+    height, width = difference.shape
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            middle_row, middle_column = np.clip(row + down, 1, height - 2), np.clip(column + right, 1, width - 2)
+            least = np.full(row.size, np.inf, dtype=np.float32)
+            for y in (-1, 0, 1):
+                for x in (-1, 0, 1):
+                    least = np.minimum(least, difference[middle_row + y, middle_column + x])
+            solid |= least > charged
     return solid
 
 
