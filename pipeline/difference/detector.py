@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.difference.sky import average_cells, spread_cells
 from pipeline.difference.subtract import Exposure
 
 Image = NDArray[np.float32]
@@ -20,6 +21,7 @@ _RESTLESS = 3.0
 _STRONG = 3.0
 _MOST_RESTLESS = 0.05
 _BAND_ROWS = 64
+_BROAD_PX = 32
 _MAD_TO_SIGMA = 1.4826
 # Standard error of a median of normal numbers over that of their mean.
 _MEDIAN_ERROR = 1.2533
@@ -30,7 +32,7 @@ class Detector:
     """The pattern of a detector, in the units of its frames; shapes (height, width).
 
     Attributes:
-        pattern: what every frame shows at the same pixels, 0 where nothing stands out.
+        pattern: what every frame shows at the same pixels: what stands out, and what is broad.
         flawed: pixels that scatter far more than their noise.
     """
 
@@ -66,15 +68,25 @@ def learn_detector(residuals: Image, known: Mask, noise: float) -> Detector:
         middle[band] = np.nanmedian(values, axis=0)
         spread[band] = _MAD_TO_SIGMA * np.nanmedian(np.abs(values - middle[band]), axis=0)
     error = (_MEDIAN_ERROR * np.maximum(spread, noise) / np.sqrt(np.maximum(counts, 1))).astype(np.float32)
-    lines = _find_lines(middle, counts >= LEAST_FRAMES, error)
+    enough = counts >= LEAST_FRAMES
+    broad = _find_broad(middle, enough, error)
+    lines = broad + _find_lines(middle - broad, enough, error)
     left = middle - lines
     pattern = lines + np.where(np.abs(left) > _SIGNIFICANT * error, left, np.float32(0))
     # A strong pattern follows temperature and sky: what is subtracted today is off tomorrow by more than noise.
-    flawed = (spread > _RESTLESS * noise) | (np.abs(pattern) > _STRONG * noise)
+    flawed = (spread > _RESTLESS * noise) | (np.abs(pattern - broad) > _STRONG * noise)
     # Where much of the frame is restless it is no flaw of single pixels.
     if np.count_nonzero(flawed) > _MOST_RESTLESS * flawed.size:
         flawed = np.zeros(shape, dtype=bool)
     return Detector(pattern, flawed)
+
+
+def _find_broad(middle: Image, known: Mask, error: Image) -> Image:
+    """Vignetting and glow: means of cells, linear between them."""
+    clipped = np.clip(middle, -_SIGNIFICANT * error, _SIGNIFICANT * error)
+    grid = (max(1, middle.shape[0] // _BROAD_PX), max(1, middle.shape[1] // _BROAD_PX))
+    cells, _ = average_cells(clipped, known.astype(np.float32), grid)
+    return spread_cells(cells, (middle.shape[0], middle.shape[1]))
 
 
 def _find_lines(middle: Image, known: Mask, error: Image) -> Image:

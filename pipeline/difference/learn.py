@@ -54,6 +54,8 @@ def learn(
     detector = _learn_detector(pile, exposures, allocate)
     if detector is not None:
         exposures = [detector.correct(exposure) for exposure in exposures]
+        # The stack held the pattern too, smeared over the sky.
+        pile = pile_up(exposures, priors, allocate)
     points = np.asanyarray(allocate(pile.layers.light.shape, np.float32), dtype=np.float32)
     squares = _Squares(pile.stack.known.shape)
     for i, exposure in enumerate(exposures):
