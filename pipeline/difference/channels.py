@@ -7,16 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.difference.filters import (
-    LINE_BIN_PX,
-    filter_boxes,
-    filter_lines,
-    filter_points,
-    filter_streaks,
-    measure_excess,
-    sharpen_lines,
-    sum_blocks,
-)
+from pipeline.difference.filters import filter_boxes, filter_points, filter_streaks, measure_excess, sum_blocks
+from pipeline.difference.lines import LINE_BIN_PX, Line, filter_lines, sharpen_lines
 from pipeline.difference.sky import average_cells, spread_cells
 
 Image = NDArray[np.float32]
@@ -82,11 +74,21 @@ SIZES = {
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Significance:
-    """Channels, and the maps at full size that detections are drawn from."""
+    """Channels, and what places are drawn from.
+
+    Attributes:
+        channels: small maps.
+        point: significance of a point source at each pixel.
+        sharp: the same of light in 3 x 3 px.
+        normal: residual in standard deviations, clipped at four.
+        lines: the likeliest lines across the frame.
+    """
 
     channels: Channels
     point: Image
+    sharp: Image
     normal: Image
+    lines: tuple[Line, ...]
 
 
 def measure_channels(difference: Image, weight: Image, psf: Image) -> Significance:
@@ -109,12 +111,13 @@ def measure_channels(difference: Image, weight: Image, psf: Image) -> Significan
     known = (weight > 0).astype(np.float32)
     side = LINE_BIN_PX
     share = sum_blocks(known, side) / np.float32(side * side)
-    line = sharpen_lines(filter_lines(sum_blocks(normal, side) / np.float32(side), share), points, psf)
+    line, lines = sharpen_lines(filter_lines(sum_blocks(normal, side) / np.float32(side), share), points, psf)
+    sharp = filter_boxes(light, weight)
     column, row = (_measure_axis(normal, known, axis) for axis in (0, 1))
     channels = Channels(
         pool(point, POINT_CELLS),
         pool(-point, POINT_CELLS),
-        pool(filter_boxes(light, weight), POINT_CELLS),
+        pool(sharp, POINT_CELLS),
         pool(streak, STREAK_CELLS),
         pool(np.abs(line), LINE_CELLS),
         column,
@@ -122,7 +125,7 @@ def measure_channels(difference: Image, weight: Image, psf: Image) -> Significan
         sky,
         _merge_cells(sky),
     )
-    return Significance(channels, point, normal)
+    return Significance(channels, point, sharp, normal, lines)
 
 
 def pool(values: Image, grid: tuple[int, int]) -> Floats:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage, sparse
+from scipy import fft, ndimage
 
 Image = NDArray[np.float32]
 
@@ -18,22 +18,12 @@ STREAK_LENGTHS_PX = (10.0, 28.0)
 BIN_PX = 2
 """Streaks are looked for on pixels two wide."""
 
-LINE_BIN_PX = 4
-"""Lines across the frame are looked for on pixels four wide."""
-
-LINE_ANGLES = 180
 _LEAST_WEIGHT = 0.25
 _BOX = 9
-_SHORTEST_LINE = 0.3
 _EXCESS_SAMPLE = 2**15
 _LEAST_SAMPLE = 32
 _LEAST_EXCESS = 0.8
 _MAD_TO_SIGMA = 1.4826
-_CLIP_SIGMA = 4.0
-_PEAKS = 6
-# A closer look goes a little over half a step of the coarse one each way.
-_TURNS = np.array([-0.6, -0.3, 0.0, 0.3, 0.6])
-_SHIFTS_PX = np.array([-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -187,93 +177,6 @@ def _transform_disc(diameter: float, sizes: tuple[int, int]) -> NDArray[np.compl
     columns = np.minimum(np.arange(sizes[1]), sizes[1] - np.arange(sizes[1]))
     disc = (np.hypot(rows, columns) <= diameter / 2).astype(np.float32)
     return np.asarray(fft.rfft2(disc / disc.sum(), sizes), dtype=np.complex64)
-
-
-def filter_lines(normal: Image, known: Image) -> Image:
-    """Significance of straight lines across the frame, shape (angles, offsets); coarse in both.
-
-    Args:
-        normal: residual over its standard deviation, clipped, summed over pixels of `LINE_BIN_PX` and divided by the
-            root of how many; shape (rows, columns).
-        known: share of each such pixel that is not masked.
-    """
-    lines = _list_lines(normal.shape)
-    offsets = lines.shape[0] // LINE_ANGLES
-    total = lines @ normal.ravel()
-    counts = lines @ known.ravel()
-    enough = counts >= _SHORTEST_LINE * min(normal.shape)
-    found: Image = np.where(enough, total / np.sqrt(np.maximum(counts, 1)), 0).astype(np.float32)
-    return (found / measure_excess(found)).reshape(LINE_ANGLES, offsets)
-
-
-def sharpen_lines(coarse: Image, points: Points, psf: Image) -> Image:
-    """Measure the likeliest lines again at full resolution, around where the coarse ones say.
-
-    The integral of a point-source fit along a line is the fit of the line: its profile is the PSF summed along it.
-    Single pixels are clipped at four sigma, so that no star or ray makes a line.
-
-    Args:
-        coarse: from `filter_lines`.
-        points: of the residual.
-        psf: stamp of the PSF.
-
-    Returns:
-        `coarse` with the values at the likeliest lines replaced where the closer look found more.
-    """
-    height, width = points.significance.shape
-    root = np.sqrt(points.information)
-    light = np.clip(points.significance, -_CLIP_SIGMA, _CLIP_SIGMA) * root
-    profile = np.square(psf.sum(axis=0)).sum() / np.square(psf).sum()
-    sharp = coarse.copy()
-    middle = coarse.shape[1] // 2
-    half = math.hypot(height, width) / 2
-    along = np.arange(-half, half, dtype=np.float32)
-    for place in _list_peaks(coarse):
-        turn, offset = divmod(place, coarse.shape[1])
-        turns = (turn + _TURNS[:, None, None]) * (math.pi / LINE_ANGLES)
-        across = (offset - middle) * LINE_BIN_PX + _SHIFTS_PX[None, :, None]
-        x = np.rint((width - 1) / 2 + along * np.cos(turns) - across * np.sin(turns)).astype(np.int32)
-        y = np.rint((height - 1) / 2 + along * np.sin(turns) + across * np.cos(turns)).astype(np.int32)
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        at = np.where(inside, y * width + x, 0)
-        total = np.where(inside, light.ravel()[at], 0).sum(axis=2)
-        information = np.where(inside, points.information.ravel()[at], 0).sum(axis=2) * profile
-        values = np.abs(total) / np.sqrt(np.maximum(information, np.finfo(np.float32).tiny))
-        sharp[turn, offset] = max(abs(float(coarse[turn, offset])), float(values.max()))
-    return sharp
-
-
-def _list_peaks(coarse: Image) -> list[int]:
-    """Flat indices of the strongest lines, no two of them next to each other."""
-    strength = np.abs(coarse)
-    order = np.argpartition(-strength.ravel(), _PEAKS * 8)[: _PEAKS * 8]
-    chosen: list[int] = []
-    for place in order[np.argsort(-strength.ravel()[order], kind="stable")].tolist():
-        turn, offset = divmod(place, coarse.shape[1])
-        apart = (max(abs(turn - p // coarse.shape[1]), abs(offset - p % coarse.shape[1])) > 1 for p in chosen)
-        if all(apart):
-            chosen.append(place)
-        if len(chosen) == _PEAKS:
-            break
-    return chosen
-
-
-@lru_cache(maxsize=2)
-def _list_lines(shape: tuple[int, int]) -> sparse.csr_matrix:
-    """Which pixels each line takes in: for every angle each pixel belongs to the line that passes closest."""
-    rows, columns = np.indices(shape, dtype=np.float32)
-    rows, columns = rows.ravel() - (shape[0] - 1) / 2, columns.ravel() - (shape[1] - 1) / 2
-    reach = math.ceil(math.hypot(*shape) / 2)
-    offsets = 2 * reach + 1
-    lines = []
-    for turn in range(LINE_ANGLES):
-        angle = math.pi * turn / LINE_ANGLES
-        across = np.rint(rows * math.cos(angle) - columns * math.sin(angle)).astype(np.int64) + reach
-        lines.append(across + turn * offsets)
-    pixels = np.tile(np.arange(rows.size), LINE_ANGLES)
-    ones = np.ones(pixels.size, dtype=np.float32)
-    shape_of_all = (LINE_ANGLES * offsets, rows.size)
-    return sparse.csr_matrix((ones, (np.concatenate(lines), pixels)), shape=shape_of_all)
 
 
 def sum_blocks(image: Image, side: int) -> Image:

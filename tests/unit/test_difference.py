@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.difference.channels import Significance, measure_channels
 from pipeline.difference.learn import Learnt, learn
+from pipeline.difference.localise import Place, localise
 from pipeline.difference.subtract import Exposure, Residual, expose, subtract
 from pipeline.difference.vector import DIMENSION, exceed, flatten
 from pipeline.simulate import ExposurePlan, place_anomaly, plan_night, render_exposure
@@ -113,6 +114,44 @@ def test_every_kind_stands_out_in_its_channel(learnt, science, kind, how, measur
         anomaly = place_anomaly(kind, plan.wcs, pixel=(float(x), float(y)), **how)
         quiet, odd = (measure(compare(learnt, shoot(replace(plan, anomaly=a)))[1]) for a in (None, anomaly))
         assert odd > quiet + 3
+
+
+def localise_one(learnt: Learnt, plan: ExposurePlan) -> tuple[Place, ...]:
+    return localise(compare(learnt, shoot(plan))[1], 2.5)
+
+
+def test_nothing_is_listed_of_a_normal_frame(learnt, science):
+    listed = [place for plan in science for place in localise_one(learnt, plan)]
+    assert len(listed) <= 1, listed
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "name", "reach"),
+    [
+        ("supernova", {"snr": 20.0}, "point", 1.0),
+        ("asteroid", {"snr": 40.0, "length": 25.0, "angle": 35.0}, "streak", 3.0),
+        ("hot_cluster", {"snr": 60.0, "pattern": 2}, "hot_pixels", 1.0),
+        ("trail", {"snr": 30.0, "angle": 62.0}, "trail", 2.0),
+        ("dead_column", {"snr": 40.0}, "column", 0.6),
+        ("cloud", {"depth": 0.2, "pattern": 4}, "extended", 60.0),
+    ],
+)
+def test_what_was_put_in_is_listed_first_with_its_place_and_kind(learnt, science, *, kind, how, name, reach):
+    for plan in science[:4]:
+        x, y = find_empty(learnt, plan)
+        anomaly = place_anomaly(kind, plan.wcs, pixel=(float(x), float(y)), **how)
+        first = localise_one(learnt, replace(plan, anomaly=anomaly))[0]
+        assert first.kind == name
+        if name == "trail":
+            angle = np.radians(first.angle_deg)
+            assert abs((y - first.y) * np.cos(angle) - (x - first.x) * np.sin(angle)) < reach
+        elif name == "column":
+            assert abs(first.x - x) < reach
+        else:
+            assert np.hypot(first.x - x, first.y - y) < reach
+        if "angle" in how:
+            assert abs(first.angle_deg - how["angle"]) < (2.0 if name == "trail" else 12.0)
+        assert (first.sigma < 0) == (kind == "dead_column")
 
 
 def test_cosmic_rays_are_masked_and_hot_clusters_are_not(learnt, science):

@@ -1,0 +1,183 @@
+"""Maps of significance -> places: what lies where, how far it reaches, and what it looks like."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.difference.channels import SKY_CELLS, Significance
+from pipeline.difference.lines import Line
+
+Image = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+POINT_SIGMA = 5.0
+"""Significance from which a place counts; of the 100,000 independent places of a 1-megapixel frame 0.03 reach it."""
+
+LINE_SIGMA = 6.0
+AXIS_SIGMA = 5.0
+SKY_SIGMA = 5.0
+
+MOST = 50
+"""Places listed at most, strongest first."""
+
+_FAINT_SHARE = 0.4
+_LEAST_FAINT_SIGMA = 3.0
+_ELONGATED = 2.0
+# A star gives squares of 3 x 3 px at most 0.85 of the significance it gives its own shape; even charge gives more.
+_SHARP = 1.05
+_REACH_PX = 8.0
+_ALIKE_DEG = 3.0
+_OWN_SHARE = 0.6
+_CLIP_SIGMA = 4.0
+_MAD_TO_SIGMA = 1.4826
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Something odd and where it is; 0-based pixels of the frame.
+
+    Attributes:
+        x: column of its centre.
+        y: row of its centre.
+        sigma: significance of its peak; negative where light is missing.
+        kind: `point`, `streak`, `trail`, `row`, `column`, `hot_pixels` or `extended`.
+        size_px: how far it reaches along its longest side.
+        angle_deg: direction of its longest side, from +x towards +y, 0 to 180; None where it has none.
+    """
+
+    x: float
+    y: float
+    sigma: float
+    kind: str
+    size_px: float
+    angle_deg: float | None
+
+
+def localise(found: Significance, fwhm_px: float) -> tuple[Place, ...]:
+    """List what stands out.
+
+    What lies along a trail or a column is that trail or column and not listed again.
+
+    Args:
+        found: of one frame.
+        fwhm_px: of the frame's PSF.
+    """
+    shape = found.point.shape
+    axes = _find_axes(found.normal)
+    # A bad column is a line across the frame too.
+    trails = [_to_place(line, shape) for line in _find_trails(found)]
+    trails = [trail for trail in trails if not any(_lies_on(trail, axis) for axis in axes)]
+    spots = [*_find_spots(found, fwhm_px, sign=1), *_find_spots(found, fwhm_px, sign=-1)]
+    free = [spot for spot in spots if not any(_lies_on(spot, line) for line in (*axes, *trails))]
+    listed = [*axes, *trails, *free, *_find_extended(found.channels.sky, shape)]
+    return tuple(sorted(listed, key=lambda p: -abs(p.sigma))[:MOST])
+
+
+def _find_spots(found: Significance, fwhm_px: float, *, sign: int) -> list[Place]:
+    point = sign * found.point
+    if not (point >= POINT_SIGMA).any():
+        return []
+    places = []
+    labels, _ = ndimage.label(point >= _LEAST_FAINT_SIGMA, structure=np.ones((3, 3)))
+    for number, window in enumerate(ndimage.find_objects(labels), start=1):
+        values = np.where(labels[window] == number, point[window], 0)
+        peak = float(values.max())
+        if peak < POINT_SIGMA:
+            continue
+        # The faint rim of a bright thing is wide: its shape is that of what is over a share of the peak.
+        body = np.where(values >= max(_LEAST_FAINT_SIGMA, _FAINT_SHARE * peak), values, 0)
+        y, x, length, width, angle = _measure_shape(body)
+        long = length > _ELONGATED * max(width, fwhm_px)
+        sharp = sign > 0 and float(found.sharp[window].max()) > _SHARP * peak
+        kind = "streak" if long else "hot_pixels" if sharp else "point"
+        place = (x + window[1].start, y + window[0].start, sign * peak)
+        places.append(Place(*place, kind, max(length, fwhm_px), angle if long else None))
+    return places
+
+
+def _measure_shape(values: Floats) -> tuple[float, float, float, float, float]:
+    """Centre, full length and width of a body of even brightness with these second moments, and its direction."""
+    rows, columns = np.indices(values.shape)
+    total = values.sum()
+    y, x = float((values * rows).sum() / total), float((values * columns).sum() / total)
+    xx = float((values * (columns - x) ** 2).sum() / total)
+    yy = float((values * (rows - y) ** 2).sum() / total)
+    xy = float((values * (columns - x) * (rows - y)).sum() / total)
+    middle, spread = (xx + yy) / 2, math.hypot((xx - yy) / 2, xy)
+    angle = math.degrees(math.atan2(2 * xy, xx - yy) / 2) % 180
+    # A line of even brightness and length L has the variance L^2 / 12.
+    return y, x, math.sqrt(12 * (middle + spread)), math.sqrt(12 * max(0.0, middle - spread)), angle
+
+
+def _find_trails(found: Significance) -> list[Line]:
+    """Lines that are significant without what stronger ones put on them."""
+    shape = found.point.shape
+    y, x = (np.asarray(values, dtype=np.float64) for values in np.indices(shape))
+    strength = np.abs(np.clip(found.point, -_CLIP_SIGMA, _CLIP_SIGMA))
+    free = np.ones(shape, dtype=bool)
+    trails: list[Line] = []
+    for line in sorted(found.lines, key=lambda line: -line.sigma):
+        on_it = np.abs(line.measure_distance(x, y, shape)) < 1
+        whole, left = float(strength[on_it].sum()), float(strength[on_it & free].sum())
+        if line.sigma < LINE_SIGMA or left < _OWN_SHARE * whole:
+            continue
+        trails.append(line)
+        free &= np.abs(line.measure_distance(x, y, shape)) > _REACH_PX
+    return trails
+
+
+def _find_axes(normal: Image) -> list[Place]:
+    """Columns and rows that are off over their whole length."""
+    places = []
+    height, width = normal.shape
+    for axis, kind in ((0, "column"), (1, "row")):
+        known = normal != 0
+        count = np.maximum(known.sum(axis=axis), 1)
+        strength = normal.sum(axis=axis) / np.sqrt(count)
+        spread = max(1.0, _MAD_TO_SIGMA * float(np.median(np.abs(strength))))
+        strength = strength / spread
+        for i in np.flatnonzero(np.abs(strength) >= AXIS_SIGMA).tolist():
+            x, y = (float(i), (height - 1) / 2) if axis == 0 else ((width - 1) / 2, float(i))
+            length = float(height if axis == 0 else width)
+            places.append(Place(x, y, float(strength[i]), kind, length, 90.0 if axis == 0 else 0.0))
+    return places
+
+
+def _find_extended(sky: Floats, shape: tuple[int, ...]) -> list[Place]:
+    """Groups of touching sky cells that are off alike."""
+    places = []
+    cell = (shape[0] / SKY_CELLS[0], shape[1] / SKY_CELLS[1])
+    for sign in (1, -1):
+        labels, count = ndimage.label(sign * sky >= SKY_SIGMA, structure=np.ones((3, 3)))
+        for number in range(1, count + 1):
+            body = np.where(labels == number, sign * sky, 0)
+            y, x, length, _, _ = _measure_shape(body)
+            size = max(length, 1.0) * max(cell)
+            place = ((x + 0.5) * cell[1] - 0.5, (y + 0.5) * cell[0] - 0.5, sign * float(body.max()))
+            places.append(Place(*place, "extended", size, None))
+    return places
+
+
+def _to_place(line: Line, shape: tuple[int, ...]) -> Place:
+    angle = math.radians(line.angle_deg)
+    x, y = (shape[1] - 1) / 2 - line.across_px * math.sin(angle), (shape[0] - 1) / 2 + line.across_px * math.cos(angle)
+    return Place(x, y, line.sigma, "trail", math.hypot(*shape), line.angle_deg % 180)
+
+
+def _lies_on(place: Place, line: Place) -> bool:
+    """Whether a place lies on a line, in its direction where it has one."""
+    if place.kind == "trail" and _turn_between(place.angle_deg or 0.0, line.angle_deg or 0.0) > _ALIKE_DEG:
+        return False
+    angle = math.radians(line.angle_deg or 0.0)
+    across = (place.y - line.y) * math.cos(angle) - (place.x - line.x) * math.sin(angle)
+    return abs(across) <= _REACH_PX
+
+
+def _turn_between(one: float, other: float) -> float:
+    """Degrees between two directions of lines, 0 to 90."""
+    return abs((one - other + 90) % 180 - 90)
