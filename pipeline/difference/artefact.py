@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-import struct
-import zipfile
-import zlib
 from typing import Any
 
 import numpy as np
@@ -25,21 +23,8 @@ FORMAT = 1
 _STACK = ("coefficients", "known", "variance", "scatter", "stars", "psf")
 _SOURCES = ("x", "y", "flux", "peak", "size")
 
-# What the archive, its compression and the headers of its arrays raise when they are not what they should be.
-_UNREADABLE = (
-    ValueError,
-    LookupError,
-    EOFError,
-    MemoryError,
-    OSError,
-    TypeError,
-    SyntaxError,
-    OverflowError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-)
+_MAGIC = b"oddframe reference model\n"
+_DIGEST = 32
 
 
 class ModelError(OddframeError):
@@ -47,7 +32,7 @@ class ModelError(OddframeError):
 
 
 def to_bytes(learnt: Learnt) -> bytes:
-    """A compressed archive of arrays (NumPy's npz)."""
+    """A line that names the format, the sha256 of what follows, and a compressed archive of arrays (NumPy's npz)."""
     arrays: dict[str, NDArray[Any]] = {"format": np.asarray(FORMAT)}
     arrays |= {f"stack.{name}": getattr(learnt.stack, name) for name in _STACK}
     arrays |= {f"sources.{name}": getattr(learnt.stack.sources, name) for name in _SOURCES}
@@ -63,7 +48,7 @@ def to_bytes(learnt: Learnt) -> bytes:
     arrays["vectors"] = np.stack(vectors) if vectors else np.zeros((0, DIMENSION), dtype=np.float32)
     out = io.BytesIO()
     np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
-    return out.getvalue()
+    return _MAGIC + hashlib.sha256(out.getvalue()).digest() + out.getvalue()
 
 
 def from_bytes(content: bytes) -> Learnt:
@@ -72,15 +57,21 @@ def from_bytes(content: bytes) -> Learnt:
     Raises:
         ModelError: cut short, altered, of another version, or no such archive at all.
     """
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            if int(archive["format"]) != FORMAT:
-                raise ModelError(
-                    f"the model has format {int(archive['format'])}, this version reads {FORMAT}; learn it anew"
-                )
+    head = len(_MAGIC) + _DIGEST
+    archived = content[head:]
+    # Compared before anything is unpacked: what a parser makes of altered bytes is anybody's guess.
+    if not content.startswith(_MAGIC) or hashlib.sha256(archived).digest() != content[len(_MAGIC) : head]:
+        raise ModelError("the bytes are no reference model, or not all of it; learn it anew")
+    with np.load(io.BytesIO(archived), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files if name == "format"}
+        if int(arrays["format"]) != FORMAT:
+            raise ModelError(
+                f"the model has format {int(arrays['format'])}, this version reads {FORMAT}; learn it anew"
+            )
+        try:
             return _read({name: archive[name] for name in archive.files})
-    except _UNREADABLE as error:
-        raise ModelError(f"the bytes are no reference model ({error}); learn it anew") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"the arrays of the model are not those of format {FORMAT}; learn it anew") from error
 
 
 def _read(arrays: dict[str, NDArray[Any]]) -> Learnt:
