@@ -26,6 +26,7 @@ from pipeline.settings import Settings, load_settings
 from pipeline.wiring import open_lake
 
 _QUERY = "flagged_per_night"
+_NAMESPACE = "demo_"
 
 
 def demo(
@@ -102,7 +103,12 @@ def _choose_settings(directory: Path, profile: str, common: Common) -> Settings:
     home = common.home or directory / "home"
     if profile == "embedded":
         return _fix_profile(load_settings(home), "embedded")
-    layout, name = find_layout(load_settings(None)), f"demo_{token_hex(4)}"
+    # A stack that was brought up with this home is in it.
+    beside = common.home is not None and (common.home / "stack").is_dir()
+    layout, name = find_layout(load_settings(common.home if beside else None)), f"{_NAMESPACE}{token_hex(4)}"
+    place = home / "oddframe.toml"
+    if place.exists() and f'namespace = "{_NAMESPACE}' not in place.read_text(encoding="utf-8"):
+        raise UsageError(f"{place} holds settings that no demo wrote; name another --home")
     home.mkdir(parents=True, exist_ok=True)
     # Kept with the home: whoever looks further there finds the same services.
     lines = (
@@ -111,7 +117,7 @@ def _choose_settings(directory: Path, profile: str, common: Common) -> Settings:
         f'[kafka]\ntopic = "{name}"',
         f"[stack]\nfirst_port = {layout.first_port}\ndata = {json.dumps(str(layout.data.absolute()))}",
     )
-    (home / "oddframe.toml").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    place.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     return _fix_profile(load_settings(home), "full")
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.app import run
+from pipeline.cli.app import Common, run
+from pipeline.cli.demo import _choose_settings
+from pipeline.errors import UsageError
 from pipeline.parts import open_tables
 from pipeline.run.lake import CODE_VERSION
 from pipeline.settings import Settings
@@ -261,3 +263,21 @@ def test_a_fault_of_ours_is_one_line_and_keeps_its_traceback(home, capsys, monke
     assert (code, said.out, said.err.count("\n")) == (3, "", 1)
     assert "a fault in oddframe" in said.err
     assert "Traceback" in (Path.cwd() / "oddframe-fault.log").read_text()
+
+
+def test_a_demo_uses_the_stack_of_its_home_and_keeps_its_hands_off_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("ODDFRAME_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "mine"
+    (home / "stack").mkdir(parents=True)
+    for _ in range(2):
+        settings = _choose_settings(tmp_path / "demo", "full", Common(home=home))
+        assert settings.stack.data == home / "stack"
+        assert settings.profile == "full"
+    apart = _choose_settings(tmp_path / "demo", "full", Common(home=tmp_path / "other"))
+    assert apart.stack.data == tmp_path / ".oddframe" / "stack"
+    (home / "oddframe.toml").write_text('profile = "full"\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="name another --home"):
+        _choose_settings(tmp_path / "demo", "full", Common(home=home))
+    assert (home / "oddframe.toml").read_text(encoding="utf-8") == 'profile = "full"\n'
