@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.difference.filters import filter_boxes, filter_points, filter_streaks, measure_excess, sum_blocks
 from pipeline.difference.lines import LINE_BIN_PX, Line, filter_lines, sharpen_lines
+from pipeline.difference.robust import measure_spread
 from pipeline.difference.sky import average_cells, spread_cells
 
 Image = NDArray[np.float32]
@@ -24,7 +25,6 @@ _CLIP_SIGMA = 4.0
 _LOCAL_SKY_PX = 64
 _PLANE_CLIPS = 4
 _PLANE_SIGMA = 2.5
-_MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -164,7 +164,7 @@ def _take_plane_off(level: Floats, count: Floats) -> Floats:
         solved = np.linalg.lstsq(design[kept] * weight[kept, None], values[kept] * weight[kept], rcond=None)
         plane = np.asarray(solved[0], dtype=np.float64)
         off = np.abs(values - design @ plane) * weight
-        kept = (weight > 0) & (off <= max(_PLANE_SIGMA, _PLANE_SIGMA * _MAD_TO_SIGMA * float(np.median(off[kept]))))
+        kept = (weight > 0) & (off <= max(_PLANE_SIGMA, _PLANE_SIGMA * measure_spread(off[kept])))
     return np.where(count > 0, (level - (design @ plane).reshape(level.shape)) / error, 0)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.difference.robust import MAD_TO_SIGMA
 from pipeline.difference.sky import average_cells, spread_cells
 from pipeline.difference.subtract import Exposure
 
@@ -22,7 +23,6 @@ _STRONG = 3.0
 _MOST_RESTLESS = 0.05
 _BAND_ROWS = 64
 _BROAD_PX = 32
-_MAD_TO_SIGMA = 1.4826
 # Standard error of a median of normal numbers over that of their mean.
 _MEDIAN_ERROR = 1.2533
 
@@ -66,7 +66,7 @@ def learn_detector(residuals: Image, known: Mask, noise: float) -> Detector:
         enough = counts[band] >= LEAST_FRAMES
         values[:, ~enough] = 0
         middle[band] = np.nanmedian(values, axis=0)
-        spread[band] = _MAD_TO_SIGMA * np.nanmedian(np.abs(values - middle[band]), axis=0)
+        spread[band] = MAD_TO_SIGMA * np.nanmedian(np.abs(values - middle[band]), axis=0)
     error = (_MEDIAN_ERROR * np.maximum(spread, noise) / np.sqrt(np.maximum(counts, 1))).astype(np.float32)
     enough = counts >= LEAST_FRAMES
     broad = _find_broad(middle, enough, error)

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from pipeline.difference.robust import measure_spread
+
 Image = NDArray[np.float32]
 
 STREAK_LENGTHS_PX = (10.0, 28.0)
@@ -23,7 +25,6 @@ _BOX = 9
 _EXCESS_SAMPLE = 2**15
 _LEAST_SAMPLE = 32
 _LEAST_EXCESS = 0.8
-_MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,7 +76,7 @@ def measure_excess(significance: NDArray[np.floating]) -> np.float32:
     values = values[values != 0]
     if values.size < _LEAST_SAMPLE:
         return np.float32(1)
-    return np.float32(max(_LEAST_EXCESS, _MAD_TO_SIGMA * float(np.median(np.abs(values)))))
+    return np.float32(max(_LEAST_EXCESS, measure_spread(values)))
 
 
 def filter_boxes(light: Image, weight: Image) -> Image:

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from pipeline.difference.channels import SKY_CELLS, Significance
 from pipeline.difference.lines import Line
+from pipeline.difference.robust import measure_spread
 
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -34,7 +35,6 @@ _REACH_PX = 8.0
 _ALIKE_DEG = 3.0
 _OWN_SHARE = 0.6
 _CLIP_SIGMA = 4.0
-_MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def _find_axes(normal: Image) -> list[Place]:
         known = normal != 0
         count = np.maximum(known.sum(axis=axis), 1)
         strength = normal.sum(axis=axis) / np.sqrt(count)
-        spread = max(1.0, _MAD_TO_SIGMA * float(np.median(np.abs(strength))))
+        spread = max(1.0, measure_spread(strength))
         strength = strength / spread
         for i in np.flatnonzero(np.abs(strength) >= AXIS_SIGMA).tolist():
             x, y = (float(i), (height - 1) / 2) if axis == 0 else ((width - 1) / 2, float(i))

@@ -11,6 +11,7 @@ from scipy import ndimage, optimize
 
 from pipeline.difference.derivatives import combine, combine_at_centre, count_unknowns, derive, design, prior_widths
 from pipeline.difference.psf import measure_widths
+from pipeline.difference.robust import measure_spread
 from pipeline.difference.sources import Sources
 
 Image = NDArray[np.float32]
@@ -29,7 +30,6 @@ _BRIGHT_STAR_SIGMA = 15.0
 _STARS = 150
 _BINS = 24
 _LEAST_IN_BIN = 60
-_MAD_TO_SIGMA = 1.4826
 # The median of the square of a standard normal number.
 _MEDIAN_SQUARE = 0.4549
 
@@ -129,7 +129,7 @@ def _solve(columns: Floats, values: Floats, noise: float) -> tuple[Floats, Mask]
         off = np.abs(values - unknowns @ columns) / np.sqrt(variance)
         if not off.size:
             break
-        kept = off <= _CLIP_SIGMA * max(1.0, _MAD_TO_SIGMA * float(np.median(off)))
+        kept = off <= _CLIP_SIGMA * max(1.0, measure_spread(off))
     return unknowns, kept
 
 

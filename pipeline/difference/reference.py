@@ -66,14 +66,15 @@ class Stack:
             to_reference: from places on the frame to places on the stack.
             shape: (height, width) of the frame.
         """
-        known = sample_nearest(self.known, to_reference, shape, fill=False)
+        nearest = find_nearest(to_reference, shape, self.known.shape)
+        known = nearest.take(self.known, fill=False)
         light = sample_spline(self.coefficients, to_reference, shape)
         return Template(
             np.where(known, light, np.float32(0)),
             known,
-            sample_nearest(self.variance, to_reference, shape, fill=0.0),
-            sample_nearest(self.scatter, to_reference, shape, fill=1.0),
-            sample_nearest(self.stars, to_reference, shape, fill=0.0),
+            nearest.take(self.variance, fill=0.0),
+            nearest.take(self.scatter, fill=1.0),
+            nearest.take(self.stars, fill=0.0),
         )
 
 
@@ -95,14 +96,44 @@ def sample_spline(coefficients: Image, at: Affine, shape: tuple[int, int]) -> Im
     )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Nearest:
+    """For each pixel of a grid the pixel of an image that it is mapped to; found once, for any number of images.
+
+    Attributes:
+        row: of that pixel, int32, shape of the grid.
+        column: likewise.
+        inside: False where there is none.
+    """
+
+    row: NDArray[np.int32]
+    column: NDArray[np.int32]
+    inside: Mask
+
+    def take(self, image: NDArray[T], *, fill: object) -> NDArray[T]:
+        """The values there; `fill` where there is none."""
+        taken: NDArray[T] = np.where(self.inside, image[self.row, self.column], np.asarray(fill, dtype=image.dtype))
+        return taken
+
+
+def find_nearest(at: Affine, shape: tuple[int, int], of: tuple[int, ...]) -> Nearest:
+    """Map the pixels of a grid to those of an image.
+
+    Args:
+        at: from places on the grid to places on the image.
+        shape: (height, width) of the grid.
+        of: (height, width) of the image.
+    """
+    rows, columns = np.arange(shape[0], dtype=np.float32), np.arange(shape[1], dtype=np.float32)
+    y = (np.float32(at.yx) * columns)[None, :] + (np.float32(at.yy) * rows + np.float32(at.y0))[:, None]
+    x = (np.float32(at.xx) * columns + np.float32(at.x0))[None, :] + (np.float32(at.xy) * rows)[:, None]
+    row, column = np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)
+    inside = (row >= 0) & (row < of[0]) & (column >= 0) & (column < of[1])
+    np.clip(row, 0, of[0] - 1, out=row)
+    np.clip(column, 0, of[1] - 1, out=column)
+    return Nearest(row, column, inside)
+
+
 def sample_nearest(image: NDArray[T], at: Affine, shape: tuple[int, int], *, fill: object) -> NDArray[T]:
     """The nearest pixel at the places that the pixels of a grid are mapped to; `fill` outside."""
-    rows, columns = np.arange(shape[0], dtype=np.float32), np.arange(shape[1], dtype=np.float32)
-    row = (np.float32(at.yx) * columns)[None, :] + (np.float32(at.yy) * rows + np.float32(at.y0))[:, None]
-    column = (np.float32(at.xx) * columns + np.float32(at.x0))[None, :] + (np.float32(at.xy) * rows)[:, None]
-    r, c = np.rint(row).astype(np.int32), np.rint(column).astype(np.int32)
-    inside = (r >= 0) & (r < image.shape[0]) & (c >= 0) & (c < image.shape[1])
-    np.clip(r, 0, image.shape[0] - 1, out=r)
-    np.clip(c, 0, image.shape[1] - 1, out=c)
-    taken: NDArray[T] = np.where(inside, image[r, c], np.asarray(fill, dtype=image.dtype))
-    return taken
+    return find_nearest(at, shape, image.shape).take(image, fill=fill)

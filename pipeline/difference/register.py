@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.spatial import cKDTree
 
 from pipeline.difference.sources import Sources
-from pipeline.difference.transform import Affine, fit_affine, fit_rigid, fit_shift
+from pipeline.difference.transform import Affine, fit_affine, fit_rigid, fit_shift, turn_about
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ def _guess(frame: Sources, reference: Sources) -> list[Affine]:
     to_x = theirs.x[second] + cosine * dx - sine * dy
     to_y = theirs.y[second] + sine * dx + cosine * dy
     votes = np.column_stack([to_x / _VOTE_PX, to_y / _VOTE_PX, (turn % (2 * math.pi)) / math.radians(1.0)])
-    return [_build(turn[i], to_x[i], to_y[i], centre) for i in _find_crowds(votes)]
+    return [turn_about(float(turn[i]), centre, (float(to_x[i]), float(to_y[i]))) for i in _find_crowds(votes)]
 
 
 class _Pairs:
@@ -132,18 +132,6 @@ def _find_crowds(votes: Floats) -> list[int]:
         fullest = np.argsort(-counts, kind="stable")[:_GUESSES]
         chosen += [(int(counts[i]), int(where[i])) for i in fullest]
     return [where for _, where in sorted(chosen, reverse=True)[:_GUESSES]]
-
-
-def _build(turn: float, to_x: float, to_y: float, centre: tuple[float, float]) -> Affine:
-    cosine, sine = math.cos(turn), math.sin(turn)
-    return Affine(
-        cosine,
-        -sine,
-        float(to_x) - cosine * centre[0] + sine * centre[1],
-        sine,
-        cosine,
-        float(to_y) - sine * centre[0] - cosine * centre[1],
-    )
 
 
 def _refine(frame: Sources, reference: Sources, guess: Affine, *, guesses: int) -> Registration | None:

@@ -7,6 +7,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.difference.robust import measure_spread
+
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -14,7 +16,6 @@ _SAMPLES = 16
 _CLIPS = 4
 _CLIP_SIGMA = 3.0
 _LEAST_SHARE = 0.25
-_MAD_TO_SIGMA = 1.4826
 
 
 def fit_plane(image: Image, valid: Mask) -> Image:
@@ -57,7 +58,7 @@ def _fit_clipped(x: NDArray[np.float64], y: NDArray[np.float64], level: NDArray[
             break
         plane = np.linalg.lstsq(design[kept], level[kept], rcond=None)[0]
         left = level - design @ plane
-        spread = _MAD_TO_SIGMA * float(np.median(np.abs(left[kept] - np.median(left[kept]))))
+        spread = measure_spread(left[kept] - np.median(left[kept]))
         kept = np.abs(left - np.median(left[kept])) <= max(_CLIP_SIGMA * spread, 1e-12)
     a, b, c = plane.tolist()
     return a, b, c - a / 2 - b / 2

@@ -63,4 +63,9 @@ def list_sources(image: NDArray[np.float32], noise: float, bad: NDArray[np.bool_
         size = np.sqrt((np.square(found["a"]) + np.square(found["b"])) / 2)
         columns = (found["x"], found["y"], found["flux"], found["peak"], size)
         return Sources(*(np.asarray(column, dtype=np.float64) for column in columns))
+    return no_sources()
+
+
+def no_sources() -> Sources:
+    """None at all."""
     return Sources(*(np.zeros(0) for _ in range(5)))

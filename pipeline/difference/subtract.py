@@ -13,8 +13,9 @@ from pipeline.difference.cosmic import find_cosmic_rays
 from pipeline.difference.match import Match, match
 from pipeline.difference.reference import Stack, Template
 from pipeline.difference.register import Registration, register
+from pipeline.difference.robust import measure_spread
 from pipeline.difference.sky import fit_plane
-from pipeline.difference.sources import Sources, list_sources
+from pipeline.difference.sources import Sources, list_sources, no_sources
 from pipeline.difference.transform import Affine
 
 Image = NDArray[np.float32]
@@ -25,7 +26,6 @@ USUAL_VARIATION = 0.15
 
 _SATURATION_RIM_PX = 2
 _EDGE_PX = 3
-_MAD_TO_SIGMA = 1.4826
 _SAMPLE = 2**16
 
 
@@ -80,7 +80,7 @@ def expose(pixels: Image, valid: Mask, saturation: float | None) -> Exposure:
         # Charge runs over into neighbours before the converter shows its ceiling.
         usable = valid & ~ndimage.binary_dilation(full, iterations=_SATURATION_RIM_PX)
     noise = measure_noise(light, valid)
-    sources = list_sources(light, noise, None if valid.all() else ~valid) if noise > 0 else _no_sources()
+    sources = list_sources(light, noise, None if valid.all() else ~valid) if noise > 0 else no_sources()
     return Exposure(light, usable, noise, sources)
 
 
@@ -90,7 +90,7 @@ def measure_noise(light: Image, valid: Mask) -> float:
     pairs = (light[::step, 2:] - light[::step, :-2])[valid[::step, 2:] & valid[::step, :-2]]
     if not pairs.size:
         return 0.0
-    return _MAD_TO_SIGMA * float(np.median(np.abs(pairs - np.median(pairs)))) / math.sqrt(2.0)
+    return measure_spread(pairs - np.median(pairs)) / math.sqrt(2.0)
 
 
 def subtract(frame: Exposure, stack: Stack, prior: Affine | None) -> Residual | None:
@@ -134,7 +134,3 @@ def subtract_template(frame: Exposure, template: Template, psf: Image, registrat
     weight = np.where(usable & ~rays, 1 / (variance * np.square(template.scatter)), np.float32(0))
     difference[rays] = 0
     return Residual(difference, weight, rays, registration, matched)
-
-
-def _no_sources() -> Sources:
-    return Sources(*(np.zeros(0) for _ in range(5)))

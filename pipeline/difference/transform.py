@@ -85,15 +85,14 @@ def fit_rigid(x: Floats, y: Floats, u: Floats, v: Floats) -> Affine:
     xm, ym, um, vm = x.mean(), y.mean(), u.mean(), v.mean()
     dx, dy, du, dv = x - xm, y - ym, u - um, v - vm
     angle = math.atan2(float((dx * dv - dy * du).sum()), float((dx * du + dy * dv).sum()))
+    return turn_about(angle, (float(xm), float(ym)), (float(um), float(vm)))
+
+
+def turn_about(angle: float, centre: tuple[float, float], to: tuple[float, float]) -> Affine:
+    """Turn by an angle in radians about one place and bring that place to another."""
     cosine, sine = math.cos(angle), math.sin(angle)
-    return Affine(
-        cosine,
-        -sine,
-        float(um - cosine * xm + sine * ym),
-        sine,
-        cosine,
-        float(vm - sine * xm - cosine * ym),
-    )
+    x0, y0 = to[0] - cosine * centre[0] + sine * centre[1], to[1] - sine * centre[0] - cosine * centre[1]
+    return Affine(cosine, -sine, x0, sine, cosine, y0)
 
 
 def fit_shift(x: Floats, y: Floats, u: Floats, v: Floats, turn: Affine) -> Affine:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from pipeline.difference.channels import NAMES, SIZES, Channels
+from pipeline.difference.robust import MAD_TO_SIGMA, measure_spread
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +27,6 @@ DIMENSION = sum(SIZES.values()) + 1
 
 _LEAST_SCALE = 0.3
 _LEAST_SKY_SPREAD = 1.0
-_MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,8 +68,8 @@ def _learn_cells(values: Floats) -> tuple[Floats, Floats]:
     middle = np.median(values, axis=0)
     left = np.abs(values - middle)
     # Few frames speak for each cell: half of what it says of itself and half of what all say of it.
-    pooled = _MAD_TO_SIGMA * float(np.median(left))
-    spread = np.sqrt((np.square(_MAD_TO_SIGMA * np.median(left, axis=0)) + pooled**2) / 2)
+    pooled = measure_spread(left)
+    spread = np.sqrt((np.square(MAD_TO_SIGMA * np.median(left, axis=0)) + pooled**2) / 2)
     return middle, np.maximum(spread, _LEAST_SKY_SPREAD)
 
 
