@@ -126,6 +126,19 @@ def tell_audit(lines: Sequence[Line]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def tabulate_lessons(lessons: Sequence[Line], most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    """One row a field, at most `most`."""
+    keys = ("field", "outcome", "references", "registered", "model")
+    return [{key: _cell(show(line.get(key))) for key in keys} for line in lessons[:most]]
+
+
+def tell_lessons(lessons: Sequence[Line]) -> str:
+    """What became of the models of all fields."""
+    parts = ["# Models of the fields", f"{len(lessons)} fields of references."]
+    parts += [f"- {escape(line['said'])}" for line in lessons[:_MOST_TOLD]]
+    return "\n\n".join(parts) + "\n"
+
+
 def tell_archive(steps: Sequence[Line]) -> str:
     """What was moved, or would be, and what is wrong."""
     parts = [_head("Archive", steps), summarise_archive(steps)]

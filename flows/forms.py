@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-EmbeddingChoice = Literal["best", "pixels", "pixels-demo"]
+EmbeddingChoice = Literal["best", "residual", "pixels", "pixels-demo"]
 Batch = Annotated[
     int, Field(ge=1, le=10_000, title="Batch size", description="Frames of one commit, and of one task of this run.")
 ]

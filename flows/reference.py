@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import State, flow
+from prefect import State, flow, get_run_logger
 
-from flows.artifacts import summarise_reports, tabulate_audit, tell_audit
+from flows.artifacts import summarise_reports, tabulate_audit, tabulate_lessons, tell_audit, tell_lessons
 from flows.forms import FileList, ReferenceOptions, embedding_name
 from flows.publish import conclude, publish_reports, publish_story, track
-from flows.tasks import audit_lake, ingest_batch, load_patient_settings
+from flows.tasks import audit_lake, ingest_batch, learn_fields, load_patient_settings
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.report import Report
 from pipeline.run.sweep import Sweep, plan_files
@@ -32,8 +32,19 @@ def add_references(source: FileList, options: ReferenceOptions = _OPTIONS) -> St
         batches = plan_files(source.paths, options.batch)
         for number, batch in track("reference", batches):
             reports += ingest_batch(sweep, batch, number, len(batches), len(batch))
+        learn_fields(lake, get_run_logger().info)
     publish_reports("reference", f"References from {source.label}", reports)
     return conclude(summarise_reports(reports))
+
+
+@flow(name="reference-learn")
+def learn() -> State[None]:
+    """Learn a model of every field whose references changed; old models stay, so old verdicts can be replayed."""
+    with open_lake(load_patient_settings()) as lake:
+        lessons = learn_fields(lake, get_run_logger().info)
+    message = f"{sum(line['outcome'] == 'learnt' for line in lessons)} of {len(lessons)} fields learnt."
+    publish_story("models", tell_lessons(lessons), tabulate_lessons(lessons), message)
+    return conclude(message)
 
 
 @flow(name="reference-audit")

@@ -19,6 +19,7 @@ from pipeline.parts import open_originals
 from pipeline.run.archive import Progress, verify_checksums
 from pipeline.run.batch import IngestRequest
 from pipeline.run.lake import Lake
+from pipeline.run.learn import learn_models
 from pipeline.run.reference import audit_references
 from pipeline.run.repair import repair_lake
 from pipeline.run.report import Report
@@ -103,6 +104,12 @@ def check_lake(lake: Lake) -> list[Check]:
 def mend_lake(lake: Lake, checks: Sequence[Check]) -> list[Check]:
     """Repair, then compare again."""
     return repair_lake(lake, checks)
+
+
+@task(**_again("learn the models of fields whose references changed"))
+def learn_fields(lake: Lake, tell: Callable[[str], None], *, anew: bool = False) -> list[Line]:
+    """One model a field; a field whose references are the same keeps its own."""
+    return [lesson.to_json() | {"said": lesson.tell()} for lesson in learn_models(lake, tell, anew=anew)]
 
 
 @task(**_again("compare every reference with the others"))

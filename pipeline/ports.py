@@ -52,6 +52,7 @@ class Prefilter:
         exposure_max: seconds, inclusive.
         obs_after: earliest observation time of a reference, or None for no bound.
         obs_before: latest observation time of a reference, or None for no bound.
+        model: what the vectors were made with, exact; None: vectors that take no model.
     """
 
     instrument: str | None
@@ -61,6 +62,7 @@ class Prefilter:
     exposure_max: float | None
     obs_after: datetime | None = None
     obs_before: datetime | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class VectorSpec:
 
 @dataclass(frozen=True, slots=True)
 class VectorEntity:
-    """A unit vector with the metadata a search filters on."""
+    """A unit vector with the metadata a search filters on; `model` is what it was made with, None for none."""
 
     frame_id: str
     vector: NDArray[np.float32]
@@ -94,6 +96,7 @@ class VectorEntity:
     zone: int | None
     exposure_s: float | None
     obs_time: datetime | None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

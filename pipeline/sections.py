@@ -50,6 +50,16 @@ class EmbedSettings(Section):
     """What is flattened."""
 
     pixels_shape: Annotated[tuple[_Side, _Side], Field(description="Rows and columns of the `pixels` grid")] = (32, 32)
+    residual: Annotated[
+        bool, Field(description="Learn a model of each field and compare frames with it; off: pixels alone")
+    ] = True
+    leave_out_bad: Annotated[
+        bool, Field(description="Learn without those references that the others of their field would flag")
+    ] = False
+    model_root: Annotated[
+        Path | None,
+        Field(description="Where models are kept, shared by those who share the tables; default HOME/models"),
+    ] = None
 
     @field_validator("pixels_shape")
     @classmethod

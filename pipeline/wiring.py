@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.clock import now_utc
 from pipeline.embed.registry import known_embeddings
+from pipeline.embed.types import Spec
 from pipeline.errors import LockedError, StoreError, TransientError, UsageError
 from pipeline.frame.types import DecodeLimits, SkyRules
 from pipeline.judge.eligibility import load_rules
@@ -25,6 +26,7 @@ from pipeline.run.memory import keep_buffers, keep_modules
 from pipeline.run.prepared import PreparePlan
 from pipeline.settings import Settings
 from pipeline.source.spool import SpoolSource
+from pipeline.store.originals import LocalOriginals
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,9 +73,11 @@ def build_lake(settings: Settings, tables: IcebergTables, vectors: VectorStore, 
         tables=tables,
         vectors=vectors,
         originals=open_originals(settings),
+        models=LocalOriginals(settings.embed.model_root or settings.home / "models"),
         source=source,
         open_log=partial(open_log, settings),
         embeddings=known_embeddings(settings.embed.pixels_shape),
+        residual=_find_residual(settings),
         plan=build_plan(settings),
         rules=build_rules(settings),
         shared=choose(settings).is_shared,
@@ -81,6 +85,14 @@ def build_lake(settings: Settings, tables: IcebergTables, vectors: VectorStore, 
         batch=settings.batch.bulk_frames,
         clock=now_utc,
     )
+
+
+def _find_residual(settings: Settings) -> Spec | None:
+    if not settings.embed.residual:
+        return None
+    from pipeline.embed.residual import ResidualSpec  # noqa: PLC0415 - loads what computes it
+
+    return ResidualSpec()
 
 
 def find_home(settings: Settings) -> Settings:
@@ -216,6 +228,7 @@ def build_plan(settings: Settings) -> PreparePlan:
         ),
         sky=SkyRules(order=settings.sky.zone_order, default_radius=settings.sky.pointing_radius_deg),
         embeddings=known_embeddings(settings.embed.pixels_shape),
+        exposure_factor=settings.search.exposure_factor,
     )
 
 
@@ -229,6 +242,7 @@ def build_rules(settings: Settings) -> JudgeRules:
         search=SearchRules(search.exposure_factor, search.obs_after, search.obs_before),
         eligibility=load_rules(search.eligibility_file),
         reference_set=search.reference_set,
+        leave_out_bad=settings.embed.leave_out_bad,
     )
 
 

@@ -38,8 +38,9 @@ SIDE = 96
 
 
 def make_settings(home: Path, **sections: Any) -> Settings:
-    """Settings of a home, with sections given as dictionaries; two workers at most."""
+    """Settings of a home, with sections given as dictionaries; two workers at most, no models unless asked for."""
     sections["decode"] = {"workers": 2, "seconds": 20, "memory_mb": 2048} | sections.get("decode", {})
+    sections["embed"] = {"residual": False} | sections.get("embed", {})
     return Settings(**sections).model_copy(update={"home": home.absolute()})
 
 
@@ -164,9 +165,9 @@ def command(*arguments: object) -> list[str]:
 
 
 def make_environment(home: Path, **more: str) -> dict[str, str]:
-    """The environment without any ODDFRAME setting but these."""
+    """The environment without any ODDFRAME setting but these; no models are learnt unless it is asked for."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ODDFRAME_")}
-    return kept | {"ODDFRAME_HOME": str(home)} | more
+    return kept | {"ODDFRAME_HOME": str(home), "ODDFRAME_EMBED__RESIDUAL": "false"} | more
 
 
 def read_lines(text: str) -> list[dict[str, Any]]:

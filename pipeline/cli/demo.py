@@ -19,6 +19,7 @@ from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.explain import find_verdict
 from pipeline.run.ingest import Ingestor
 from pipeline.run.land import expand_paths
+from pipeline.run.learn import learn_models
 from pipeline.run.report import Report
 from pipeline.run.stored import load_detections
 from pipeline.run.verify import count_wrong, verify_lake
@@ -133,6 +134,8 @@ def _run_night(settings: Settings, night: Path) -> tuple[list[Report], int]:
         with Ingestor(lake, request) as ingestor, show_progress("reference add", len(references)) as advance:
             for report in ingestor.ingest(references):
                 advance(report["name"])
+            for lesson in learn_models(lake, advance):
+                remark(lesson.tell())
     reports = _read_topic(settings, science) if settings.profile == "full" else _read_files(settings, science)
     with open_lake(settings) as lake:
         return reports, count_wrong(verify_lake(lake))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import getpass
 import os
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from pipeline.cli.app import COMMON, Common
-from pipeline.cli.output import print_lines, show_progress
+from pipeline.cli.output import print_lines, remark, show_progress
 from pipeline.errors import UsageError
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.ingest import Ingestor
 from pipeline.run.land import expand_paths
+from pipeline.run.learn import learn_models
 from pipeline.run.reference import audit_references, list_references, remove_references
 from pipeline.settings import load_settings
 from pipeline.wiring import find_home, open_lake, read_lake
@@ -50,6 +52,27 @@ def add(*paths: str, embedding: str | None = None, why: str = "", common: Common
 
         columns = ("name", "status", "embedding", "reason")
         print_lines(report(), as_json=common.json, columns=columns)  # type: ignore[arg-type]
+        for lesson in learn_models(lake, advance):
+            remark(lesson.tell())
+    return 0
+
+
+@reference.command
+def learn(*, anew: Annotated[bool, Parameter(negative="")] = False, common: Common = COMMON) -> int:
+    """Learn a model of every field whose references changed; `add` and `remove` do so by themselves.
+
+    Parameters
+    ----------
+    anew
+        Learn every field again, changed or not.
+    """
+    with (
+        open_lake(find_home(load_settings(common.home))) as lake,
+        show_progress("learn", None) as advance,
+    ):
+        lessons = [lesson.to_json() for lesson in learn_models(lake, advance, anew=anew)]
+    columns = ("field", "outcome", "references", "registered", "left_out", "unregistered", "model")
+    print_lines(lessons, as_json=common.json, columns=columns)
     return 0
 
 
@@ -87,6 +110,8 @@ def remove(*frames: str, why: str = "", common: Common = COMMON) -> int:
     with open_lake(find_home(load_settings(common.home))) as lake:
         lines = remove_references(lake, frames, by=_name_user(), why=why)
         print_lines(lines, as_json=common.json, columns=("name", "frame_id", "embedding", "action"))
+        for lesson in learn_models(lake):
+            remark(lesson.tell())
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from pipeline.difference.detector import Detector
 from pipeline.difference.learn import Learnt
 from pipeline.difference.reference import Stack
 from pipeline.difference.sources import Sources
+from pipeline.difference.transform import Affine
 from pipeline.difference.vector import DIMENSION, SIGNED, Usual
 from pipeline.errors import OddframeError
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever an older reader would misread what is written."""
 
 _STACK = ("coefficients", "known", "variance", "scatter", "stars", "psf")
@@ -25,6 +27,7 @@ _SOURCES = ("x", "y", "flux", "peak", "size")
 
 _MAGIC = b"oddframe reference model\n"
 _DIGEST = 32
+_NOWHERE = (float("nan"),) * 6
 
 
 class ModelError(OddframeError):
@@ -43,7 +46,7 @@ def to_bytes(learnt: Learnt) -> bytes:
     for name in SIGNED:
         arrays[f"usual.middle.{name}"] = learnt.usual.middle[name]
         arrays[f"usual.spread.{name}"] = learnt.usual.spread[name]
-    arrays["registered"] = np.asarray([vector is not None for vector in learnt.vectors])
+    arrays["placed"] = np.asarray([_NOWHERE if at is None else astuple(at) for at in learnt.placed]).reshape(-1, 6)
     vectors = [vector for vector in learnt.vectors if vector is not None]
     arrays["vectors"] = np.stack(vectors) if vectors else np.zeros((0, DIMENSION), dtype=np.float32)
     out = io.BytesIO()
@@ -87,7 +90,8 @@ def _read(arrays: dict[str, NDArray[Any]]) -> Learnt:
         {name: arrays[f"usual.spread.{name}"] for name in SIGNED},
     )
     rows = iter(arrays["vectors"])
-    vectors = tuple(next(rows) if registered else None for registered in arrays["registered"].tolist())
+    placed = tuple(Affine(*at) if np.isfinite(at).all() else None for at in arrays["placed"].tolist())
+    vectors = tuple(None if at is None else next(rows) for at in placed)
     if stack.coefficients.shape != stack.known.shape or arrays["vectors"].shape[1:] != (DIMENSION,):
         raise ModelError("the arrays of the model do not fit each other; learn it anew")
-    return Learnt(stack, detector, usual, vectors)
+    return Learnt(stack, detector, usual, vectors, placed)

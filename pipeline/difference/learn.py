@@ -34,12 +34,14 @@ class Learnt:
         detector: pattern of the detector; None where it cannot be told from the sky.
         usual: heights of its channels.
         vectors: one a reference, each against a stack and a scatter without it; None where it was not registered.
+        placed: where each reference lies on the stack; None likewise.
     """
 
     stack: Stack
     detector: Detector | None
     usual: Usual
     vectors: tuple[NDArray[np.float32] | None, ...]
+    placed: tuple[Affine | None, ...]
 
 
 def learn(
@@ -69,7 +71,9 @@ def learn(
             found[i] = significance.channels
     usual = learn_usual(list(found.values()))
     vectors = [flatten(exceed(found[i], usual)) if i in found else None for i in range(len(exposures))]
-    return Learnt(replace(pile.stack, scatter=squares.to_scatter()), detector, usual, tuple(vectors))
+    placed = [r.to_reference if r is not None and i in found else None for i, r in enumerate(pile.layers.registrations)]
+    stack = replace(pile.stack, scatter=squares.to_scatter())
+    return Learnt(stack, detector, usual, tuple(vectors), tuple(placed))
 
 
 def _learn_detector(pile: Pile, exposures: Sequence[Exposure], allocate: Allocate) -> Detector | None:

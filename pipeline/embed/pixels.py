@@ -20,6 +20,7 @@ class Pixels:
     rows: int = 32
     columns: int = 32
     name: str = "pixels"
+    saturates: bool = False
 
     @property
     def version(self) -> str:

@@ -21,6 +21,7 @@ class PixelsDemo:
     name: str = "pixels-demo"
     version: str = "1-166x100"
     grid: tuple[int, int] = (166, 100)
+    saturates: bool = False
 
     @property
     def dimension(self) -> int:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from pipeline.embed.pixels import Pixels
 from pipeline.embed.pixels_demo import PixelsDemo
-from pipeline.embed.types import Embedding
+from pipeline.embed.types import Embedding, Spec
 from pipeline.errors import UsageError
+
+S = TypeVar("S", bound=Spec)
 
 
 def known_embeddings(pixels_shape: tuple[int, int]) -> tuple[Embedding, ...]:
-    """Every embedding, in the order in which one is preferred when the user names none."""
+    """Every embedding that takes one frame alone, in the order in which one is preferred when the user names none."""
     return (Pixels(rows=pixels_shape[0], columns=pixels_shape[1]), PixelsDemo())
 
 
-def find_embedding(name: str, known: tuple[Embedding, ...]) -> Embedding:
+def find_embedding(name: str, known: tuple[S, ...]) -> S:
     """The embedding of this name.
 
     Raises:

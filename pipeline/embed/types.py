@@ -14,8 +14,8 @@ class NothingToEmbedError(OddframeError):
     """The frame has no valid pixel, or all are zero: there is no direction to compare."""
 
 
-class Embedding(Protocol):
-    """A spec that can be computed from one frame alone."""
+class Spec(Protocol):
+    """What is flattened, by name and version."""
 
     @property
     def name(self) -> str:
@@ -28,6 +28,14 @@ class Embedding(Protocol):
     @property
     def dimension(self) -> int:
         """Length of the vector."""
+
+    @property
+    def saturates(self) -> bool:
+        """Whether the vector ends in a constant, so that distances run into the root of two."""
+
+
+class Embedding(Spec, Protocol):
+    """A spec that can be computed from one frame alone."""
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -59,7 +59,9 @@ def measure(pixels: Image, valid: Mask, saturation: float | None) -> Quality:
             return Quality(None, None, None, None, share, 0.0)
         ceiling, saturated = _find_saturated(pixels, valid, saturation, sky)
         stars, fwhm = _find_stars(pixels, valid, sky, ceiling) if sky.noise > 0 else (None, None)
-    return Quality(sky.background, sky.noise, fwhm, stars, share, saturated)
+    return Quality(
+        sky.background, sky.noise, fwhm, stars, share, saturated, ceiling if math.isfinite(ceiling) else None
+    )
 
 
 class _Sky:

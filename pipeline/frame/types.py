@@ -48,7 +48,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Quality-control numbers of a frame, in the frame's own units (ADU, pixels)."""
+    """Quality-control numbers of a frame, in the frame's own units (ADU, pixels).
+
+    `ceiling` is the level from which on pixels count as saturated, None where none is known or seen.
+    """
 
     background: float | None
     noise: float | None
@@ -56,6 +59,7 @@ class Quality:
     stars: int | None
     valid_fraction: float
     saturated_fraction: float
+    ceiling: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

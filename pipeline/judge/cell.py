@@ -24,6 +24,7 @@ class Cell:
             where the first is left out.
         vectors: float32 (d,) by frame id, as far as they were needed; shared with the cells that leave one out.
         left_out: the reference that is judged itself and so has no say here.
+        saturates: whether their vectors end in a constant.
         calibration: None where fewer than two references calibrate.
     """
 
@@ -31,12 +32,15 @@ class Cell:
     nearest_others: Mapping[str, tuple[Neighbour, ...]]
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     left_out: str | None = None
+    saturates: bool = False
     calibration: Calibration | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Calibrate."""
         distances = [nearest[0].distance for nearest in self.nearest_others.values() if nearest]
-        self.calibration = calibrate(distances) if len(distances) >= _LEAST_TO_CALIBRATE else None
+        self.calibration = (
+            calibrate(distances, saturates=self.saturates) if len(distances) >= _LEAST_TO_CALIBRATE else None
+        )
 
     @property
     def references(self) -> int:
@@ -56,4 +60,4 @@ class Cell:
             for i, nearest in self.nearest_others.items()
             if i != frame_id
         }
-        return Cell(self.members - {frame_id}, others, self.vectors, frame_id)
+        return Cell(self.members - {frame_id}, others, self.vectors, frame_id, self.saturates)

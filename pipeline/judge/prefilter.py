@@ -25,8 +25,9 @@ def build_prefilter(
     zones: tuple[int, ...],
     exposure_s: float | None,
     rules: SearchRules,
+    model: str | None = None,
 ) -> Prefilter:
-    """The prefilter of one frame: same instrument and filter, touching zones, exposure within the factor."""
+    """The prefilter of one frame: same instrument, filter and model, touching zones, exposure within the factor."""
     known = exposure_s is not None
     return Prefilter(
         instrument=instrument,
@@ -36,6 +37,7 @@ def build_prefilter(
         exposure_max=exposure_s * rules.exposure_factor if known and exposure_s is not None else None,
         obs_after=rules.obs_after,
         obs_before=rules.obs_before,
+        model=model,
     )
 
 
@@ -67,5 +69,5 @@ def describe_cell(prefilter: Prefilter) -> str:
     )
     return (
         f"instrument {prefilter.instrument or 'unknown'}, filter {prefilter.filter or 'unknown'}, "
-        f"sky zone {zones}, exposure {exposure}"
+        f"sky zone {zones}, exposure {exposure}" + (f", model {prefilter.model[:12]}" if prefilter.model else "")
     )

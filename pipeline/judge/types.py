@@ -64,7 +64,8 @@ class Detection:
         y: row.
         sigma: height above the frame's own scatter from its nearest reference.
         kind: what it looks like; `unclassified` where the method cannot tell.
-        size_px: side of the region it was found in, pixels.
+        size_px: how far it reaches along its longest side, pixels.
+        angle_deg: direction of its longest side, from +x towards +y, 0 to 180; None where it has none.
     """
 
     x: float
@@ -72,3 +73,4 @@ class Detection:
     sigma: float
     kind: str
     size_px: float
+    angle_deg: float | None = None

@@ -16,6 +16,7 @@ def judge_frame(
     least: int,
     budget: float,
     itself: bool = False,
+    remark: str = "",
 ) -> Judgement:
     """Say what the nearest references mean.
 
@@ -28,8 +29,9 @@ def judge_frame(
         least: how many it takes to judge.
         budget: share of normal frames that may be flagged.
         itself: whether the frame is a reference of the cell, and so was left out of all but `neighbours`.
+        remark: what else is to be said of how it was compared.
     """
-    remark = "; it is a reference itself, judged by the others" if itself else ""
+    remark = ("; it is a reference itself, judged by the others" if itself else "") + (f"; {remark}" if remark else "")
     if calibration is None or nearest is None or references < least:
         return Judgement(
             status=Status.NO_REFERENCE,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.embed.types import Embedding
+from pipeline.embed.registry import find_embedding
+from pipeline.embed.types import Embedding, Spec
 from pipeline.judge.locate import locate_differences
 from pipeline.judge.types import Detection, Status
-from pipeline.ports import SourcePosition, VectorEntity
+from pipeline.ports import SourcePosition, VectorEntity, VectorSpec
 from pipeline.run.batch import Batch, IngestRequest, Item, Standing
 from pipeline.run.deliver import deliver
 from pipeline.run.detect import Judge, Judged
@@ -42,7 +43,7 @@ class Committer:
         # Contents that another process entered while we were at them.
         self._beaten: set[str] = set()
 
-    def commit_frames(self, batch: Batch, embeddings: Sequence[Embedding], references: ReferenceSet) -> None:
+    def commit_frames(self, batch: Batch, embeddings: Sequence[Spec], references: ReferenceSet) -> None:
         """Index, judge and commit; afterwards `batch.reports` answers for every frame that was worked on."""
         readable = self._index(batch, embeddings)
         self._switch.reach("judge")
@@ -74,8 +75,16 @@ class Committer:
         self._drop_detections([row["verdict_id"] for row in unsaid])
         self._deliver(batch)
 
-    def commit_references(self, batch: Batch, embedding: Embedding, references: ReferenceSet) -> ReferenceSet:
+    def commit_references(
+        self, batch: Batch, embedding: Embedding, references: ReferenceSet, *, learn: bool
+    ) -> ReferenceSet:
         """Index the batch as references under one embedding, enter them in the log, and commit.
+
+        Args:
+            batch: decoded.
+            embedding: that takes no model.
+            references: the set as it was.
+            learn: whether models are to be learnt from them too.
 
         Returns:
             The reference set with them in it.
@@ -89,7 +98,7 @@ class Committer:
         verdicts = self._report_unreadable(batch) + self._refuse_unusable(readable, embedding, references)
         self._append_quarantine(batch)
         self._append_missing("verdicts", verdicts, batch, "frame_id", [v["frame_id"] for v in verdicts])
-        self._enter(usable, embedding)
+        self._enter(usable, [spec_of(e) for e in (embedding, self._lake.residual if learn else None) if e is not None])
         for item in readable:
             objection = item.result.objection if isinstance(item.result, Prepared) else None
             reason = objection or f"added to the reference set {references.name!r}"
@@ -103,17 +112,18 @@ class Committer:
 
     def report_member(self, frame_id: str) -> Report:
         """The line of a frame that is a reference already."""
-        name = self._request.embedding or self._lake.embeddings[0].name
+        chosen = self._request.embedding
+        name = chosen if chosen in {e.name for e in self._lake.embeddings} else self._lake.embeddings[0].name
         return reference_report("", frame_id, spec_of(self._lake.find(name)).key, "it is a reference already")
 
-    def _index(self, batch: Batch, embeddings: Sequence[Embedding]) -> list[Item]:
+    def _index(self, batch: Batch, embeddings: Sequence[Spec]) -> list[Item]:
         readable = [item for item in batch.working() if _is_prepared(item)]
         self._switch.reach("index")
         for embedding in embeddings:
             entities = [
                 _entity(item, embedding)
                 for item in readable
-                if isinstance(item.result, Prepared) and item.result.vectors
+                if isinstance(item.result, Prepared) and embedding.name in item.result.vectors
             ]
             if entities:
                 self._lake.vectors.upsert(spec_of(embedding), entities)
@@ -182,11 +192,10 @@ class Committer:
                 rows.append(row)
         return rows
 
-    def _enter(self, usable: Sequence[Item], embedding: Embedding) -> None:
+    def _enter(self, usable: Sequence[Item], specs: Sequence[VectorSpec]) -> None:
         lake, request = self._lake, self._request
         now = lake.clock()
-        spec = spec_of(embedding)
-        present = set(load_references(lake).ids(spec))
+        references = load_references(lake)
         rows = [
             member_row(
                 lake.rules.reference_set,
@@ -198,8 +207,9 @@ class Committer:
                 by=request.by,
                 why=request.why,
             )
+            for spec in specs
             for item in usable
-            if item.landed.frame_id not in present
+            if item.landed.frame_id not in references.id_set(spec)
         ]
         self._switch.reach("commit reference_members")
         lake.tables.append("reference_members", rows)
@@ -253,20 +263,25 @@ class Committer:
     def _locate(self, judged: Judged) -> list[tuple[Detection, float | None, float | None]]:
         if judged.judgement.status is not Status.ANOMALY:
             return []
-        reference = judged.nearest
-        if reference is None:
-            return []
         # Astronomy's coordinate library loads slowly and only flagged frames need it.
         from pipeline.frame.places import pixel_to_sky  # noqa: PLC0415
 
-        row, embedding = judged.prepared.row, judged.embedding
-        vector = judged.prepared.vectors[embedding.name]
-        detections = locate_differences(vector, reference, embedding.grid, (row.height, row.width))
+        row, detections = judged.prepared.row, self._find_places(judged)
         places = pixel_to_sky(row.header, [(d.x, d.y) for d in detections])
         return [(d, *place) for d, place in zip(detections, places, strict=True)]
 
+    def _find_places(self, judged: Judged) -> Sequence[Detection]:
+        """Where a model says, or where the vectors of a grid differ most."""
+        if judged.embedding.saturates:
+            return judged.prepared.detections
+        if judged.nearest is None:
+            return []
+        row, embedding = judged.prepared.row, find_embedding(judged.embedding.name, self._lake.embeddings)
+        vector = judged.prepared.vectors[embedding.name]
+        return locate_differences(vector, judged.nearest, embedding.grid, (row.height, row.width))
 
-def _entity(item: Item, embedding: Embedding) -> VectorEntity:
+
+def _entity(item: Item, embedding: Spec) -> VectorEntity:
     if not isinstance(item.result, Prepared):
         raise TypeError("only a decoded frame has a vector")
     return entity_of(item.landed.frame_id, item.result, embedding)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.embed.types import Embedding
+from pipeline.embed.types import Spec
 from pipeline.judge.cell import Cell
 from pipeline.judge.distance import rank_neighbours
 from pipeline.judge.eligibility import find_objection
@@ -39,7 +39,7 @@ class Judged:
     """A frame, the embedding that was used, what was said, and the vector of its nearest (other) reference."""
 
     prepared: Prepared
-    embedding: Embedding
+    embedding: Spec
     prefilter: Prefilter | None
     judgement: Judgement
     nearest: NDArray[np.float32] | None = None
@@ -62,8 +62,10 @@ class Judge:
         self._cells.clear()
         self._vectors.refresh()
 
-    def judge_batch(self, frames: Sequence[tuple[str, Prepared]], embeddings: Sequence[Embedding]) -> list[Judged]:
-        """Judge each frame under the first embedding whose references suffice, else under the first of all.
+    def judge_batch(self, frames: Sequence[tuple[str, Prepared]], embeddings: Sequence[Spec]) -> list[Judged]:
+        """Judge each frame under the first embedding that it has a vector of and whose references suffice.
+
+        Where none does, the first that takes no model says so.
 
         Frames that share a prefilter share one search. A frame that is a reference finds itself, at distance 0, and is
         judged by the others.
@@ -73,11 +75,12 @@ class Judge:
             embeddings: best first.
         """
         judged: list[Judged | None] = [self._refuse(frame, embeddings[0]) for _, frame in frames]
-        for embedding, strict in [*((e, True) for e in embeddings), (embeddings[0], False)]:
+        plain = next(e for e in embeddings if not e.saturates)
+        for embedding, strict in [*((e, True) for e in embeddings), (plain, False)]:
             waiting: dict[Prefilter, list[int]] = {}
             for i, (_, frame) in enumerate(frames):
-                if judged[i] is None:
-                    waiting.setdefault(self.prefilter_of(frame), []).append(i)
+                if judged[i] is None and embedding.name in frame.vectors:
+                    waiting.setdefault(self.prefilter_of(frame, embedding), []).append(i)
             for prefilter, places in waiting.items():
                 whole = self.cell_of(embedding, prefilter)
                 cells = {i: whole.leave_out(frames[i][0]) for i in places}
@@ -87,12 +90,12 @@ class Judge:
                     judged[i] = one
         return [j for j in judged if j is not None]
 
-    def judge_under(self, frame_id: str, frame: Prepared, embedding: Embedding, prefilter: Prefilter) -> Judged:
+    def judge_under(self, frame_id: str, frame: Prepared, embedding: Spec, prefilter: Prefilter) -> Judged:
         """Judge one frame under a prefilter that is given: what a replay does."""
         cell = self.cell_of(embedding, prefilter).leave_out(frame_id)
         return self._search(embedding, prefilter, [(frame, cell)])[0]
 
-    def prefilter_of(self, frame: Prepared) -> Prefilter:
+    def prefilter_of(self, frame: Prepared, embedding: Spec) -> Prefilter:
         """The prefilter a frame is searched under."""
         row = frame.row
         return build_prefilter(
@@ -101,31 +104,32 @@ class Judge:
             zones=row.pointing.zones,
             exposure_s=row.exposure_s,
             rules=self._rules.search,
+            model=frame.model if embedding.saturates else None,
         )
 
-    def cell_of(self, embedding: Embedding, prefilter: Prefilter) -> Cell:
+    def cell_of(self, embedding: Spec, prefilter: Prefilter) -> Cell:
         """The calibrated cell of a prefilter."""
         spec = spec_of(embedding)
         key = (spec.key, prefilter)
         if key not in self._cells:
             if len(self._cells) >= _CACHED_CELLS:
                 self._cells.pop(next(iter(self._cells)))
-            self._cells[key] = self._calibrate(spec, prefilter)
+            self._cells[key] = self._calibrate(spec, prefilter, saturates=embedding.saturates)
         return self._cells[key]
 
     def leave_one_out(
-        self, embedding: Embedding, prefilter: Prefilter, ids: Sequence[str]
+        self, embedding: Spec, prefilter: Prefilter, ids: Sequence[str]
     ) -> dict[str, tuple[Neighbour, ...]]:
         """For each of these references its two nearest other references under the prefilter, nearest first."""
         spec = spec_of(embedding)
         return self._nearest_others(spec, prefilter, self._vectors.fetch(spec, ids))
 
-    def _calibrate(self, spec: VectorSpec, prefilter: Prefilter) -> Cell:
+    def _calibrate(self, spec: VectorSpec, prefilter: Prefilter, *, saturates: bool) -> Cell:
         ids = self._choose(spec, self._vectors.members(spec, prefilter, _MOST_MEMBERS))
         if len(ids) < self._rules.min_references:
-            return Cell(frozenset(ids), {})
+            return Cell(frozenset(ids), {}, saturates=saturates)
         vectors = self._vectors.fetch(spec, pick_sample(ids, _CALIBRATION_SAMPLE))
-        return Cell(frozenset(ids), self._nearest_others(spec, prefilter, vectors), vectors)
+        return Cell(frozenset(ids), self._nearest_others(spec, prefilter, vectors), vectors, saturates=saturates)
 
     def _choose(self, spec: VectorSpec, ids: list[str]) -> list[str]:
         """Those that are references."""
@@ -147,9 +151,7 @@ class Judge:
                 nearest[frame_id] = ranked
         return nearest
 
-    def _search(
-        self, embedding: Embedding, prefilter: Prefilter, asked: Sequence[tuple[Prepared, Cell]]
-    ) -> list[Judged]:
+    def _search(self, embedding: Spec, prefilter: Prefilter, asked: Sequence[tuple[Prepared, Cell]]) -> list[Judged]:
         if not asked:
             return []
         spec, rules, vectors = spec_of(embedding), self._rules, self.cell_of(embedding, prefilter).vectors
@@ -173,6 +175,7 @@ class Judge:
                 least=rules.min_references,
                 budget=rules.budget,
                 itself=cell.left_out is not None,
+                remark=f"not compared by a model of its field: {frame.remark}" if frame.remark else "",
             )
             nearest = vectors[others[0].frame_id] if others else None
             answers.append(Judged(frame, embedding, prefilter, judgement, nearest))
@@ -182,7 +185,7 @@ class Judge:
         if missing := sorted(wanted - vectors.keys()):
             vectors.update(self._vectors.fetch(spec, missing))
 
-    def _refuse(self, frame: Prepared, embedding: Embedding) -> Judged | None:
+    def _refuse(self, frame: Prepared, embedding: Spec) -> Judged | None:
         objection = frame.objection or find_objection(
             self._rules.eligibility, _eligibility_columns(frame), frame.row.header
         )

@@ -10,6 +10,7 @@ from pipeline.judge.prefilter import from_json
 from pipeline.ports import TableStore
 from pipeline.run.detect import Judge, Judged
 from pipeline.run.lake import Lake, spec_of
+from pipeline.run.models import find_model_row, keep_index, to_model
 from pipeline.run.references import SHORTEST_ID, fold_members, load_references
 from pipeline.run.repair import prepare_original
 from pipeline.run.replay import ReplayVectors
@@ -74,10 +75,14 @@ def replay_verdict(lake: Lake, verdict: dict[str, Any]) -> Replay:
             f"the verdict was made with {verdict['embedding']}@{verdict['embedding_version']}, "
             f"this version computes {embedding.version}; set the shape back or install the version it names"
         )
-    prepared = prepare_original(lake, embedding, verdict["frame_id"])
+    prefilter = from_json(verdict["prefilter"])
+    model = to_model(find_model_row(lake.tables, prefilter.model)) if prefilter.model is not None else None
+    index = keep_index(lake.models, [model]) if model is not None else None
+    prepared = prepare_original(lake, embedding, verdict["frame_id"], index)
     if prepared is None:
         raise StoreError(f"the bytes of frame {verdict['frame_id']} are not kept any more")
-    prefilter = from_json(verdict["prefilter"])
+    if embedding.name not in prepared.vectors:
+        raise StoreError(f"frame {verdict['frame_id']} gives no {embedding.name} vector now: {prepared.remark}")
     rules = replace(
         lake.rules,
         reference_set=verdict["reference_set"],
@@ -88,7 +93,7 @@ def replay_verdict(lake: Lake, verdict: dict[str, Any]) -> Replay:
     snapshot = verdict["reference_snapshot_id"]
     spec = spec_of(embedding)
     members = load_references(replace(lake, rules=rules), as_of=snapshot).ids(spec) if snapshot else []
-    vectors = ReplayVectors(lake, spec, members)
+    vectors = ReplayVectors(lake, spec, members, model)
     judged = Judge(vectors, rules).judge_under(verdict["frame_id"], prepared, embedding, prefilter)
     return _compare(verdict, judged)
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from importlib import metadata
 
 from pipeline.embed.registry import find_embedding
-from pipeline.embed.types import Embedding
+from pipeline.embed.types import Embedding, Spec
 from pipeline.judge.eligibility import EligibilityRule
 from pipeline.judge.prefilter import SearchRules
 from pipeline.ports import FrameSource, MessageLog, OriginalStore, TableStore, VectorSpec, VectorStore
@@ -30,6 +30,7 @@ class JudgeRules:
     search: SearchRules
     eligibility: tuple[EligibilityRule, ...]
     reference_set: str
+    leave_out_bad: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Lake:
     Attributes:
         open_log: the topic of that name, None where there is none (any more).
         shared: other processes may write to the tables and vectors at the same time.
+        models: artefacts of fields' models, by content hash.
+        residual: the embedding that takes them; None where it is switched off.
         workers: processes that decode.
         batch: most frames of one commit.
     """
@@ -46,9 +49,11 @@ class Lake:
     tables: TableStore
     vectors: VectorStore
     originals: OriginalStore
+    models: OriginalStore
     source: FrameSource
     open_log: Callable[[str], AbstractContextManager[MessageLog | None]]
     embeddings: tuple[Embedding, ...]
+    residual: Spec | None
     plan: PreparePlan
     rules: JudgeRules
     shared: bool
@@ -56,16 +61,21 @@ class Lake:
     batch: int
     clock: Callable[[], datetime]
 
-    def find(self, embedding: str) -> Embedding:
+    def find(self, embedding: str) -> Spec:
         """The embedding of this name.
 
         Raises:
             UsageError: there is none.
         """
-        return find_embedding(embedding, self.embeddings)
+        return find_embedding(embedding, self.specs)
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """Every embedding, best first."""
+        return ((self.residual,) if self.residual is not None else ()) + self.embeddings
 
 
-def spec_of(embedding: Embedding) -> VectorSpec:
+def spec_of(embedding: Spec) -> VectorSpec:
     """The collection an embedding's vectors belong to."""
     return VectorSpec(embedding.name, embedding.version, embedding.dimension)
 

@@ -51,7 +51,7 @@ def explain_picture(
         reference, without = _load(originals, nearest["frame_id"], name, taken, limits)
     elif frame is not None:
         without = "No reference to compare it with."
-    strongest = sorted(detections, key=lambda d: -(d["sigma"] or 0.0))
+    strongest = sorted(detections, key=lambda d: -abs(d["sigma"] or 0.0))
     return draw_explanation(
         ExplanationPanels(
             name=verdict["name"] or verdict["frame_id"][:12],

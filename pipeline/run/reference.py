@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.embed.types import Embedding
+from pipeline.embed.types import Spec
 from pipeline.errors import UsageError
 from pipeline.judge.calibration import Calibration
 from pipeline.judge.prefilter import build_prefilter, describe_cell
 from pipeline.ports import Prefilter
 from pipeline.run.detect import Judge
 from pipeline.run.lake import Lake, spec_of
+from pipeline.run.models import load_models
 from pipeline.run.references import Member, load_references
 from pipeline.run.replay import passes
 from pipeline.run.rows import member_row
@@ -21,14 +22,15 @@ _LEAST_TO_CALIBRATE = 3
 
 
 def list_references(lake: Lake) -> list[dict[str, Any]]:
-    """Members now, with what the search filters on, one line each."""
-    members = load_references(lake).members
-    rows = _frame_rows(lake, members)
+    """Members now, with what the search filters on and the model learnt from each, one line each."""
+    members = _list_plain(lake, load_references(lake).members)
+    rows, models = _frame_rows(lake, members), _name_models(lake)
     return [
         {
             "name": m.name,
             "frame_id": m.frame_id,
             "embedding": m.embedding,
+            "model": models.get(m.frame_id),
             **{
                 key: rows.get(m.frame_id, {}).get(key)
                 for key in ("instrument", "filter", "exposure_s", "zone", "obs_time")
@@ -36,6 +38,19 @@ def list_references(lake: Lake) -> list[dict[str, Any]]:
         }
         for m in members
     ]
+
+
+def _list_plain(lake: Lake, members: Sequence[Member]) -> list[Member]:
+    """Less those under the embedding that takes a model: each is there once more without."""
+    return [m for m in members if lake.residual is None or m.spec.name != lake.residual.name]
+
+
+def _name_models(lake: Lake) -> dict[str, str]:
+    """The model in use that each reference was registered for, by frame id."""
+    if lake.residual is None:
+        return {}
+    held = load_models(lake.tables, lake.rules.reference_set, lake.residual.version)
+    return {i: model.model for model in held.models for i in model.registered}
 
 
 def remove_references(lake: Lake, wanted: Sequence[str], *, by: str, why: str) -> list[dict[str, Any]]:
@@ -64,7 +79,10 @@ def remove_references(lake: Lake, wanted: Sequence[str], *, by: str, why: str) -
     )
     for spec in {m.spec for m in chosen}:
         lake.vectors.drop_references(spec, [m.frame_id for m in chosen if m.spec == spec])
-    return [{"name": m.name, "frame_id": m.frame_id, "embedding": m.embedding, "action": "removed"} for m in chosen]
+    return [
+        {"name": m.name, "frame_id": m.frame_id, "embedding": m.embedding, "action": "removed"}
+        for m in _list_plain(lake, chosen)
+    ]
 
 
 def audit_references(lake: Lake) -> list[dict[str, Any]]:
@@ -75,17 +93,22 @@ def audit_references(lake: Lake) -> list[dict[str, Any]]:
     references = load_references(lake)
     rows = _frame_rows(lake, references.members)
     lines: list[dict[str, Any]] = []
-    for embedding in lake.embeddings:
+    models = _name_models(lake)
+    for embedding in lake.specs:
         spec = spec_of(embedding)
         ours = [m for m in references.members if m.embedding == spec.key and m.frame_id in rows]
+        # A reference of a model is compared by that model, as frames are.
+        ours = [m for m in ours if (m.frame_id in models) == embedding.saturates]
         judge = _make_judge(lake, {m.frame_id for m in ours})
         cells: dict[Prefilter, list[Member]] = {}
         for member in ours:
-            cells.setdefault(_prefilter_of(lake, rows[member.frame_id]), []).append(member)
+            model = models[member.frame_id] if embedding.saturates else None
+            cells.setdefault(_prefilter_of(lake, rows[member.frame_id], model), []).append(member)
         for prefilter, cell in cells.items():
             lines += _audit_cell(lake, judge, embedding, prefilter, [(m, rows[m.frame_id]) for m in cell])
         reason = f"not searched: it is no reference under {spec.key}; `oddframe reference add` its file again"
-        lines += [_line(m, None, None, f"under {m.embedding}, {reason}") for m in references.find_outdated(spec)]
+        if not embedding.saturates:
+            lines += [_line(m, None, None, f"under {m.embedding}, {reason}") for m in references.find_outdated(spec)]
     return sorted(lines, key=lambda line: (line["p_value"] is None, line["p_value"], -(line["distance"] or 0.0)))
 
 
@@ -96,7 +119,7 @@ def _make_judge(lake: Lake, members: set[str]) -> Judge:
 
 
 def _audit_cell(
-    lake: Lake, judge: Judge, embedding: Embedding, prefilter: Prefilter, cell: Sequence[tuple[Member, dict[str, Any]]]
+    lake: Lake, judge: Judge, embedding: Spec, prefilter: Prefilter, cell: Sequence[tuple[Member, dict[str, Any]]]
 ) -> list[dict[str, Any]]:
     whole = judge.cell_of(embedding, prefilter)
     searched = [member.frame_id for member, _ in cell if member.frame_id in whole.members]
@@ -138,13 +161,14 @@ def _line(member: Member, distance: float | None, p_value: float | None, reason:
     }
 
 
-def _prefilter_of(lake: Lake, row: dict[str, Any]) -> Prefilter:
+def _prefilter_of(lake: Lake, row: dict[str, Any], model: str | None) -> Prefilter:
     return build_prefilter(
         instrument=row["instrument"],
         filter_band=row["filter"],
         zones=tuple(row["zones"] or ()),
         exposure_s=row["exposure_s"],
         rules=lake.rules.search,
+        model=model,
     )
 
 

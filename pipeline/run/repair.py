@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.embed.types import Embedding
+from pipeline.embed.types import Spec
 from pipeline.ports import SourcePosition, VectorEntity
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.ingest import Ingestor
 from pipeline.run.lake import Lake, spec_of
+from pipeline.run.learn import learn_models
+from pipeline.run.models import load_index
 from pipeline.run.prepared import Prepared
 from pipeline.run.references import load_references
 from pipeline.run.rows import delivery_row, entity_of
@@ -33,6 +36,9 @@ def repair_lake(lake: Lake, checks: Sequence[Check]) -> list[Check]:
     wrong = {check.name: check for check in checks if not check.agrees}
     # Before frames left behind are judged: without the references' vectors they would have none to be compared with.
     _repair_vectors(lake, wrong)
+    if any(check.repair == "learn" for check in wrong.values()):
+        for _ in learn_models(lake):
+            pass
     if any(check.repair == "ingest" for check in wrong.values()):
         _restore_deliveries(lake)
         with Ingestor(lake, IngestRequest()) as ingestor:
@@ -81,7 +87,7 @@ def _drop_doubled(lake: Lake, table: str, keys: tuple[str, ...]) -> None:
 
 
 def _repair_vectors(lake: Lake, wrong: dict[str, Check]) -> None:
-    for embedding in lake.embeddings:
+    for embedding in lake.specs:
         key = spec_of(embedding).key
         orphans = wrong.get(f"vectors {key}: none without a row")
         doubled = wrong.get(f"vectors {key}: none doubled")
@@ -93,7 +99,7 @@ def _repair_vectors(lake: Lake, wrong: dict[str, Check]) -> None:
             _embed_again(lake, embedding, sorted(again))
 
 
-def _remove_orphans(lake: Lake, embedding: Embedding, frame_ids: Sequence[str]) -> None:
+def _remove_orphans(lake: Lake, embedding: Spec, frame_ids: Sequence[str]) -> None:
     known = set(lake.tables.scan("frames", ["frame_id"], where={"frame_id": frame_ids}).column("frame_id").to_pylist())
     spec = spec_of(embedding)
     lake.vectors.delete(spec, [i for i in frame_ids if i not in known])
@@ -101,7 +107,7 @@ def _remove_orphans(lake: Lake, embedding: Embedding, frame_ids: Sequence[str]) 
     lake.vectors.drop_references(spec, [i for i in frame_ids if i in known])
 
 
-def _embed_again(lake: Lake, embedding: Embedding, frame_ids: Sequence[str]) -> None:
+def _embed_again(lake: Lake, embedding: Spec, frame_ids: Sequence[str]) -> None:
     spec = spec_of(embedding)
     members = set(load_references(lake).ids(spec))
     entities = [e for i in frame_ids if (e := embed_original(lake, embedding, i)) is not None]
@@ -111,21 +117,29 @@ def _embed_again(lake: Lake, embedding: Embedding, frame_ids: Sequence[str]) -> 
     lake.vectors.flush()
 
 
-def embed_original(lake: Lake, embedding: Embedding, frame_id: str) -> VectorEntity | None:
+def embed_original(lake: Lake, embedding: Spec, frame_id: str) -> VectorEntity | None:
     """Compute a vector anew from the bytes that were kept; None where they are gone or give none."""
-    prepared = prepare_original(lake, embedding, frame_id)
+    prepared = prepare_original(lake, embedding, frame_id, load_index(lake).path if embedding.saturates else None)
     if prepared is None or embedding.name not in prepared.vectors:
         return None
     return entity_of(frame_id, prepared, embedding)
 
 
-def prepare_original(lake: Lake, embedding: Embedding, frame_id: str) -> Prepared | None:
-    """Decode, describe and embed the kept bytes of a frame that was read once already, in this process."""
+def prepare_original(lake: Lake, embedding: Spec, frame_id: str, index: Path | None = None) -> Prepared | None:
+    """Decode, describe and embed the kept bytes of a frame that was read once already, in this process.
+
+    Args:
+        lake: where they are kept.
+        embedding: what to compute.
+        frame_id: of which frame.
+        index: of the models to use, where the embedding takes one.
+    """
     # Loads the decoder, which a run that repairs nothing does not need.
     from pipeline.run.prepare import prepare_frame  # noqa: PLC0415
 
     place = lake.originals.locate(frame_id)
     if place is None:
         return None
-    result = prepare_frame(place, frame_id, frame_id, replace(lake.plan, embeddings=(embedding,)))
+    plain = tuple(e for e in lake.embeddings if e == embedding)
+    result = prepare_frame(place, frame_id, frame_id, replace(lake.plan, embeddings=plain, index=index))
     return result if isinstance(result, Prepared) else None

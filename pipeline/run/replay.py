@@ -8,21 +8,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.difference.artefact import from_bytes
+from pipeline.errors import StoreError
 from pipeline.ports import Candidate, Prefilter, VectorSpec
+from pipeline.run.fields import FieldModel
 from pipeline.run.lake import Lake
 from pipeline.store.filters import fit_text
 from pipeline.store.matrix import search_matrix
 
 
 class ReplayVectors:
-    """What a search needs, over the members of one snapshot; vectors are those of record, in the vector store."""
+    """What a search needs, over the members of one snapshot.
 
-    def __init__(self, lake: Lake, spec: VectorSpec, members: Sequence[str]) -> None:
+    Vectors are those of record: in the vector store, or in the model that they were made with.
+    """
+
+    def __init__(self, lake: Lake, spec: VectorSpec, members: Sequence[str], model: FieldModel | None = None) -> None:
         self._lake = lake
+        if model is not None:
+            members = sorted(set(members) & set(model.registered))
         columns = ["frame_id", "instrument", "filter", "zone", "exposure_s", "obs_time"]
         rows = lake.tables.scan("frames", columns, where={"frame_id": list(members)}).to_pylist() if members else []
         self._rows = {row["frame_id"]: row for row in rows}
-        self._vectors = lake.vectors.fetch(spec, list(members))
+        self._vectors = lake.vectors.fetch(spec, list(members)) if model is None else _read_vectors(lake, model)
 
     def members(self, spec: VectorSpec, prefilter: Prefilter, limit: int) -> list[str]:
         """Ids that pass the prefilter, in id order."""
@@ -45,6 +53,14 @@ class ReplayVectors:
 
     def refresh(self) -> None:
         """Nothing: the members of a snapshot do not change."""
+
+
+def _read_vectors(lake: Lake, model: FieldModel) -> dict[str, NDArray[np.float32]]:
+    place = lake.models.locate(model.model)
+    if place is None:
+        raise StoreError(f"the model {model.model} is not kept any more")
+    vectors = from_bytes(place.read_bytes()).vectors
+    return {i: vector for i, vector in zip(model.members, vectors, strict=True) if vector is not None}
 
 
 def passes(prefilter: Prefilter, row: dict[str, Any]) -> bool:

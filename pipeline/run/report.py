@@ -7,6 +7,8 @@ from typing import Any
 
 Report = dict[str, Any]
 
+_OF_DETECTIONS = ("x", "y", "ra", "dec", "sigma", "kind", "size_px", "angle_deg")
+
 
 def report_of(name: str, verdict: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> Report:
     """A row of `verdicts` and its detections as the line that `--json` prints."""
@@ -23,7 +25,9 @@ def report_of(name: str, verdict: Mapping[str, Any], detections: Sequence[Mappin
             {"frame_id": n["frame_id"], "name": n["name"], "distance": n["distance"]}
             for n in verdict.get("neighbours") or []
         ],
-        "detections": [{k: d.get(k) for k in ("x", "y", "ra", "dec", "sigma", "kind")} for d in detections],
+        "detections": [
+            {k: d.get(k) for k in ("x", "y", "ra", "dec", "sigma", "kind", "size_px", "angle_deg")} for d in detections
+        ],
         "reason": verdict.get("reason"),
     }
 

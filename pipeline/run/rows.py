@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from pipeline.embed.types import Embedding
+from pipeline.embed.types import Spec
 from pipeline.judge.prefilter import to_json
 from pipeline.judge.types import Detection, Status
 from pipeline.ports import RawFrame, VectorEntity
@@ -58,7 +58,7 @@ def frame_row(raw: RawFrame, prepared: Prepared, at: datetime) -> dict[str, Any]
     }
 
 
-def entity_of(frame_id: str, prepared: Prepared, embedding: Embedding) -> VectorEntity:
+def entity_of(frame_id: str, prepared: Prepared, embedding: Spec) -> VectorEntity:
     """The vector of a frame with the metadata a search filters on."""
     row = prepared.row
     return VectorEntity(
@@ -69,6 +69,7 @@ def entity_of(frame_id: str, prepared: Prepared, embedding: Embedding) -> Vector
         zone=row.pointing.zone,
         exposure_s=row.exposure_s,
         obs_time=row.obs_time,
+        model=prepared.model if embedding.saturates else None,
     )
 
 
@@ -153,7 +154,10 @@ def verdict_row(
         "reference_snapshot_id": references.snapshot_id,
         "references_in_cell": judgement.references_in_cell,
         "prefilter": prefilter,
-        "models": [("min_references", str(rules.min_references))],
+        "models": [
+            ("min_references", str(rules.min_references)),
+            *([(judged.embedding.name, judged.prefilter.model)] if judged.prefilter and judged.prefilter.model else []),
+        ],
     }
 
 
@@ -182,7 +186,7 @@ def detection_rows(
             "sigma": detection.sigma,
             "kind": detection.kind,
             "size_px": detection.size_px,
-            "angle_deg": None,
+            "angle_deg": detection.angle_deg,
             "judged_at": verdict["judged_at"],
         }
         for detection, ra, dec in detections

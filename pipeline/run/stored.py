@@ -31,7 +31,7 @@ def load_detections(tables: TableStore, verdict_ids: Sequence[str]) -> dict[str,
     found: dict[str, list[Row]] = {}
     if verdict_ids:
         rows = tables.scan("detections", where={"verdict_id": sorted(set(verdict_ids))}).to_pylist()
-        for row in sorted(rows, key=lambda r: -(r["sigma"] or 0.0)):
+        for row in sorted(rows, key=lambda r: -abs(r["sigma"] or 0.0)):
             found.setdefault(row["verdict_id"], []).append(row)
     return found
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.embed.types import Embedding
+from pipeline.embed.types import Spec
 from pipeline.errors import StoreError
 from pipeline.ports import MessageLog, SourcePosition, VectorCounts
 from pipeline.run.lake import Lake, spec_of
+from pipeline.run.models import load_models
 from pipeline.run.references import ReferenceSet, load_references
 from pipeline.source.places import is_partition, split_partition
 from pipeline.store.positions import PositionSet
@@ -84,8 +85,25 @@ def verify_lake(lake: Lake) -> list[Check]:
         _check_originals(lake, ledger),
     ]
     for embedding in lake.embeddings:
-        checks += _check_vectors(embedding, lake.vectors.contents(spec_of(embedding)), ledger)
-    return checks
+        references = set(ledger.references.ids(spec_of(embedding)))
+        checks += _check_vectors(embedding, lake.vectors.contents(spec_of(embedding)), ledger, references)
+    return checks + list(_check_models(lake, ledger))
+
+
+def _check_models(lake: Lake, ledger: _Ledger) -> Iterable[Check]:
+    if lake.residual is None:
+        return
+    spec = spec_of(lake.residual)
+    members = set(ledger.references.ids(spec))
+    held = load_models(lake.tables, ledger.references.name, spec.version).models
+    if not members and not held:
+        return
+    missing = sorted(model.model for model in held if lake.models.locate(model.model) is None)
+    yield Check("models: every artefact is kept", len(held), len(held) - len(missing), tuple(missing), "learn")
+    stale = sorted({i for model in held for i in model.members} - members)
+    yield Check("models: learnt from references alone", len(held), len(held), tuple(stale), "learn")
+    registered = {i for model in held for i in model.registered} & members
+    yield from _check_vectors(lake.residual, lake.vectors.contents(spec), ledger, registered)
 
 
 def _read(lake: Lake) -> _Ledger:
@@ -208,9 +226,8 @@ def _check_originals(lake: Lake, ledger: _Ledger) -> Check:
     )
 
 
-def _check_vectors(embedding: Embedding, held: VectorCounts, ledger: _Ledger) -> Iterable[Check]:
+def _check_vectors(embedding: Spec, held: VectorCounts, ledger: _Ledger, references: set[str]) -> Iterable[Check]:
     spec = spec_of(embedding)
-    references = set(ledger.references.ids(spec))
     expected = references | {
         v["frame_id"]
         for v in ledger.verdicts

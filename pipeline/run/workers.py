@@ -33,6 +33,7 @@ _PRELOADED = [
     "astropy.io.fits",
     "astropy.wcs",
     "astropy_healpix",
+    "pipeline.run.compare",
     "scipy.ndimage",
     "sep",
 ]
@@ -71,6 +72,10 @@ class WorkerPool:
         """Stop the workers; what they were doing is dropped, nothing of it was committed."""
         self._pool.stop()
         self._pool.join()
+
+    def change(self, plan: PreparePlan) -> None:
+        """What is submitted from now on goes by another plan."""
+        self._plan = plan
 
     def land(
         self, paths: Sequence[Path], originals: OriginalStore, max_bytes: int

@@ -21,7 +21,7 @@ LONGEST_TEXT = 512
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_TEXT_FIELDS = frozenset({"id", "frame_id", "reference_set", "instrument", "filter", "label"})
+_TEXT_FIELDS = frozenset({"id", "frame_id", "reference_set", "instrument", "filter", "model", "label"})
 _NUMBER_FIELDS = frozenset({"zone", "exposure_s", "obs_time", "score"})
 
 
@@ -34,6 +34,7 @@ def build_filter(prefilter: Prefilter, reference_set: str) -> str:
         equals("reference_set", fit_text(reference_set)),
         equals("instrument", fit_text(prefilter.instrument)),
         equals("filter", fit_text(prefilter.filter)),
+        equals("model", fit_text(prefilter.model)),
         one_of("zone", list(prefilter.zones) or [UNKNOWN_ZONE]),
         at_least("exposure_s", low),
         at_most("exposure_s", high),

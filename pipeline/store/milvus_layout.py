@@ -87,6 +87,7 @@ def build_schema(dimension: int) -> CollectionSchema:
     schema.add_field("exposure_s", DataType.DOUBLE)
     schema.add_field("obs_time", DataType.INT64)
     schema.add_field("embedding", DataType.VARCHAR, max_length=128)
+    schema.add_field("model", DataType.VARCHAR, max_length=LONGEST_TEXT)
     # For filters on what was judged; nothing writes them back yet.
     schema.add_field("label", DataType.VARCHAR, max_length=64)
     schema.add_field("score", DataType.DOUBLE)
@@ -117,6 +118,7 @@ def to_row(spec: VectorSpec, entity: VectorEntity, reference_set: str | None = N
         "exposure_s": UNKNOWN_NUMBER if entity.exposure_s is None else entity.exposure_s,
         "obs_time": to_epoch(entity.obs_time),
         "embedding": spec.key,
+        "model": fit_text(entity.model),
         "label": "",
         "score": UNKNOWN_NUMBER,
     }

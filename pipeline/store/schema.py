@@ -204,6 +204,33 @@ REFERENCE_MEMBERS = _table(
     required=("reference_set", "frame_id"),
 )
 
+MODELS = _table(
+    "models",
+    ("model", _TEXT),  # sha256 of the artefact
+    ("kind", _TEXT),  # residual: reference model of a field
+    ("version", _TEXT),  # of the embedding
+    ("event", _TEXT),  # learnt | retired
+    ("at", _TIME),
+    ("reference_set", _TEXT),
+    ("reference_snapshot_id", _LONG),  # of reference_members, that it was learnt from
+    ("instrument", _TEXT),
+    ("filter", _TEXT),
+    ("exposure_s", _REAL),
+    ("ra", _REAL),
+    ("dec", _REAL),
+    ("radius_deg", _REAL),
+    ("members", _list_of(101, _TEXT)),  # frame ids, in the order of its vectors
+    ("registered", _list_of(102, _TEXT)),  # those of them that could be registered
+    ("left_out", _list_of(103, _TEXT)),  # references of the field that it does without
+    ("anchor", MapType(104, _TEXT, 105, _TEXT, value_required=False)),  # WCS cards of one member
+    ("to_stack", _list_of(106, _REAL)),  # affine map from that member to the stack
+    ("metrics", MapType(107, _TEXT, 108, _TEXT, value_required=False)),
+    ("bytes", _LONG),
+    ("uri", _TEXT),
+    ("code_version", _TEXT),
+    required=("model",),
+)
+
 TABLES: tuple[TableDefinition, ...] = (
     FRAMES,
     DELIVERIES,
@@ -211,4 +238,5 @@ TABLES: tuple[TableDefinition, ...] = (
     VERDICTS,
     DETECTIONS,
     REFERENCE_MEMBERS,
+    MODELS,
 )

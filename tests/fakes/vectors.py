@@ -18,6 +18,8 @@ def belongs(prefilter: Prefilter, entity: VectorEntity) -> bool:
         return False
     if (entity.filter or None) != (prefilter.filter or None):
         return False
+    if entity.model != prefilter.model:
+        return False
     if prefilter.zones:
         if entity.zone not in prefilter.zones:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,9 +46,10 @@ def test_the_same_bits_come_back(learnt: Learnt, content: bytes):
 
 
 def test_members_that_were_not_registered_keep_their_place(learnt: Learnt):
-    gaps = Learnt(learnt.stack, learnt.detector, learnt.usual, (None, *learnt.vectors[1:], None))
+    gaps = replace(learnt, vectors=(None, *learnt.vectors[1:], None), placed=(None, *learnt.placed[1:], None))
     back = from_bytes(to_bytes(gaps))
     assert [v is None for v in back.vectors] == [v is None for v in gaps.vectors]
+    assert back.placed == gaps.placed
     assert np.array_equal(back.vectors[1], learnt.vectors[1])
 
 

@@ -23,6 +23,7 @@ from flows.reference import add_references
 from flows.verify import verify
 from pipeline.cli.children import choose_port, is_healthy
 from pipeline.embed.registry import known_embeddings
+from pipeline.embed.residual import ResidualSpec
 from pipeline.errors import CommitConflictError, LockedError, StoreError, TransientError, UsageError
 
 FLOWS = (ingest, add_references, archive, maintain, verify)
@@ -54,7 +55,7 @@ def test_every_field_of_a_form_has_a_title_and_a_text(flow):
 
 def test_choices_of_embedding_are_those_there_are():
     choices = EmbeddingChoice.__args__
-    assert choices == ("best", *(e.name for e in known_embeddings((64, 64))))
+    assert choices == ("best", ResidualSpec().name, *(e.name for e in known_embeddings((64, 64))))
     assert embedding_name("best") is None
     assert embedding_name("pixels") == "pixels"
 
