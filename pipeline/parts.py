@@ -128,6 +128,11 @@ def open_vectors(settings: Settings) -> VectorStore:
     return open_lite(settings.home / "vectors.db", reference_set)
 
 
+def open_models(settings: Settings) -> LocalOriginals:
+    """Models of fields, by content."""
+    return LocalOriginals(settings.embed.model_root or settings.home / "models")
+
+
 def open_originals(settings: Settings) -> TieredOriginals:
     """Hot copies under the home, old ones in the archive: a directory, or a bucket that nobody is asked of yet."""
     chosen, hot = settings.archive, LocalOriginals(settings.home / "originals")

@@ -19,14 +19,13 @@ from pipeline.errors import LockedError, StoreError, TransientError, UsageError
 from pipeline.frame.types import DecodeLimits, SkyRules
 from pipeline.judge.eligibility import load_rules
 from pipeline.judge.prefilter import SearchRules
-from pipeline.parts import choose, open_log, open_originals, open_sql, open_tables, open_vectors
+from pipeline.parts import choose, open_log, open_models, open_originals, open_sql, open_tables, open_vectors
 from pipeline.ports import FrameSource, VectorStore
 from pipeline.run.lake import JudgeRules, Lake
 from pipeline.run.memory import keep_buffers, keep_modules
 from pipeline.run.prepared import PreparePlan
 from pipeline.settings import Settings
 from pipeline.source.spool import SpoolSource
-from pipeline.store.originals import LocalOriginals
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ def build_lake(settings: Settings, tables: IcebergTables, vectors: VectorStore, 
         tables=tables,
         vectors=vectors,
         originals=open_originals(settings),
-        models=LocalOriginals(settings.embed.model_root or settings.home / "models"),
+        models=open_models(settings),
         source=source,
         open_log=partial(open_log, settings),
         embeddings=known_embeddings(settings.embed.pixels_shape),

@@ -14,7 +14,7 @@ from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.output import print_json, print_table, remark, show_progress
 from pipeline.cli.ranges import FromOne, FromZero, Side
 from pipeline.errors import UsageError
-from pipeline.parts import find_layout, open_originals, open_sql, open_tables
+from pipeline.parts import find_layout, open_models, open_originals, open_sql, open_tables
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.explain import find_verdict
 from pipeline.run.ingest import Ingestor
@@ -210,5 +210,7 @@ def _draw(settings: Settings, frame_id: str, picture: Path) -> None:
     tables = open_tables(settings)
     verdict = find_verdict(tables, frame_id)
     detections = load_detections(tables, [verdict["verdict_id"]]).get(verdict["verdict_id"], [])
-    picture.write_bytes(explain_picture(open_originals(settings), tables, verdict, detections))
+    picture.write_bytes(
+        explain_picture(open_originals(settings), tables, verdict, detections, models=open_models(settings))
+    )
     remark(f"The oddest frame, its nearest reference and their difference: {picture}")

@@ -11,7 +11,7 @@ from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.frames import COLUMNS
 from pipeline.cli.output import print_answer, print_json, print_lines, remark, show
 from pipeline.errors import UsageError
-from pipeline.parts import open_originals, open_tables
+from pipeline.parts import open_models, open_originals, open_tables
 from pipeline.run.explain import find_verdict, replay_verdict
 from pipeline.run.report import report_of
 from pipeline.run.stored import list_verdicts, load_detections
@@ -75,7 +75,7 @@ def explain(
     if picture is not None:
         from pipeline.run.picture import explain_picture  # noqa: PLC0415 - drawing loads slowly
 
-        drawn = explain_picture(open_originals(settings), tables, verdict, detections)
+        drawn = explain_picture(open_originals(settings), tables, verdict, detections, models=open_models(settings))
         try:
             picture.write_bytes(drawn)
         except OSError as error:

@@ -39,6 +39,7 @@ class ExplanationPanels:
         reference: None where there is no neighbour: then one panel is drawn, and `without` beside it.
         marks: strongest first.
         without: why there is no image or no reference to show.
+        significance: what a model left of the frame, in sigma, on its pixels; None shows the difference of the pair.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ExplanationPanels:
     reference: Plate | None = None
     marks: tuple[Mark, ...] = ()
     without: str = ""
+    significance: Plate | None = None
 
 
 def draw_explanation(panels: ExplanationPanels, path: Path | None = None) -> bytes:
@@ -93,7 +95,7 @@ def _draw_three(figure: Figure, panels: ExplanationPanels, frame: Plate, referen
     views = (
         (stretch.shade(both.frame), "Frame", frame.title, frame.subtitle, _GREYS),
         (stretch.shade(both.reference), "Nearest reference", reference.title, reference.subtitle, _GREYS),
-        (both.difference, "Difference", "frame less reference, scaled", _describe_fit(both), _DIFFERENCES),
+        _view_difference(panels.significance, both),
     )
     drawn = None
     for number, (image, title, name, subtitle, colours) in enumerate(views):
@@ -105,6 +107,13 @@ def _draw_three(figure: Figure, panels: ExplanationPanels, frame: Plate, referen
             axes.tick_params(labelleft=False)
     _add_bar(figure, axes, drawn)
     _draw_foot(figure, _caption(panels, frame, reference))
+
+
+def _view_difference(significance: Plate | None, both: Comparison) -> tuple[Any, str, str, str, dict[str, Any]]:
+    if significance is None:
+        return both.difference, "Difference", "frame less reference, scaled", _describe_fit(both), _DIFFERENCES
+    image = resample(significance, (both.frame.shape[0], both.frame.shape[1]))
+    return image, "Residual", "frame less its field's model", "significance of a point source there", _DIFFERENCES
 
 
 def _draw_one(figure: Figure, panels: ExplanationPanels) -> None:
@@ -187,7 +196,8 @@ def _caption(panels: ExplanationPanels, frame: Plate, reference: Plate | None) -
     if not frame.valid.all() or (reference is not None and not reference.valid.all()):
         said.append("hatched: no valid pixel")
     if panels.marks:
-        said.append("circles: the largest differences, in sigma of this pair's own scatter")
+        scatter = "this pair's own scatter" if panels.significance is None else "the noise that the model expects"
+        said.append(f"marked: what stands out most, in sigma of {scatter}")
     return ";  ".join(said)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LABELLED = 5
 _LEAST_CIRCLE = 0.34  # inches across
+_HALF_BOX = 0.1  # inches
 _DARKER, _LINEAR, _MOST_REACH = 0.15, 0.3, 12.0
 AMBER = "#ffb000"
 _EDGE = "#101010"
@@ -26,13 +27,17 @@ _DOTS = 100.0  # an inch
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A detection; x and y in 0-based pixels of the frame, size_px the side of the region it was found in."""
+    """A detection; x and y in 0-based pixels of the frame, size_px how far it reaches along its longest side.
+
+    angle_deg is the direction of that side from +x towards +y; None where it has none.
+    """
 
     x: float
     y: float
     sigma: float | None
     kind: str
     size_px: float | None
+    angle_deg: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ def entitle(axes: Axes, title: str, name: str, subtitle: str) -> None:
 
 
 def draw_marks(axes: Axes, marks: Sequence[Mark], shape: Grid, *, lettering: str | None) -> None:
-    """Circle detections and write their sigma beside the strongest five, where there is room.
+    """Circle detections, box those that are long; beside the strongest five stands their sigma, where there is room.
 
     Args:
         axes: a panel with an image in it.
@@ -134,7 +139,11 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], shape: Grid, *, lettering: str
     labelled: list[tuple[float, float]] = []
     for number, mark in enumerate(m for m in marks if np.isfinite(m.x) and np.isfinite(m.y)):
         across = min(max(2**0.5 * (mark.size_px or 0.0) / max(inch), _LEAST_CIRCLE), 3.0)
-        _draw_circle(axes, mark, (across * inch[0], across * inch[1]), dotted=lettering is None)
+        if mark.angle_deg is None:
+            _draw_circle(axes, mark, (across * inch[0], across * inch[1]), dotted=lettering is None)
+        else:
+            _draw_box(axes, mark, _HALF_BOX * max(inch), dotted=lettering is None)
+            across = _LEAST_CIRCLE
         right = mark.x < 0.7 * width
         place = (mark.x + (0.5 * across + 0.05) * (inch[0] if right else -inch[0]), mark.y)
         crowded = any(abs(place[0] - x) < 0.7 * inch[0] and abs(place[1] - y) < 0.18 * inch[1] for x, y in labelled)
@@ -152,6 +161,28 @@ def _draw_circle(axes: Axes, mark: Mark, size: tuple[float, float], *, dotted: b
             Ellipse(
                 (mark.x, mark.y),
                 *size,
+                fill=False,
+                edgecolor=colour,
+                linewidth=width * (0.6 if dotted else 1.0),
+                linestyle=(0, (2, 2)) if dotted else "-",
+                alpha=0.9,
+            )
+        )
+
+
+def _draw_box(axes: Axes, mark: Mark, half: float, *, dotted: bool) -> None:
+    """Draw a box along something long, so wide on either side of it."""
+    from matplotlib.patches import Polygon  # noqa: PLC0415 - loads slowly
+
+    angle = np.radians(mark.angle_deg or 0.0)
+    along = (0.5 * (mark.size_px or 0.0) + half) * np.array([np.cos(angle), np.sin(angle)])
+    across = half * np.array([-np.sin(angle), np.cos(angle)])
+    corners = np.array([mark.x, mark.y]) + np.array([along + across, along - across, -along - across, across - along])
+    for colour, width in ((_EDGE, 3.0), (AMBER, 1.6)):
+        axes.add_patch(
+            Polygon(
+                corners,
+                closed=True,
                 fill=False,
                 edgecolor=colour,
                 linewidth=width * (0.6 if dotted else 1.0),

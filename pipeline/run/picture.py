@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from pipeline.errors import UnreadableFrameError
 from pipeline.frame.fits import decode
@@ -12,6 +15,7 @@ from pipeline.picture.compare import Plate
 from pipeline.picture.explain import ExplanationPanels, draw_explanation
 from pipeline.picture.panel import Mark
 from pipeline.ports import OriginalStore, TableStore
+from pipeline.run.unveil import unveil
 
 Row = Mapping[str, Any]
 
@@ -21,12 +25,15 @@ def explain_picture(
     tables: TableStore,
     verdict: Row,
     detections: Sequence[Row],
+    *,
     limits: DecodeLimits | None = None,
+    models: OriginalStore | None = None,
 ) -> bytes:
-    """Draw a judged frame beside its nearest reference and the difference of the two.
+    """Draw a judged frame beside its nearest reference and what is left of it.
 
-    The frames are decoded in this process: a worker has read them once already. What cannot be shown (no neighbour,
-    bytes gone or unreadable) is said in the picture instead.
+    That is the difference of the two, or what the model of its field left where the verdict took one. The frames are
+    decoded in this process: a worker has read them once already. What cannot be shown (no neighbour, bytes gone or
+    unreadable) is said in the picture instead.
 
     Args:
         originals: where the bytes are kept.
@@ -34,6 +41,7 @@ def explain_picture(
         verdict: a row of `verdicts`.
         detections: rows of `detections` that belong to it.
         limits: what a frame may cost; None takes the defaults.
+        models: where the models of fields are kept, if any are.
 
     Returns:
         A PNG.
@@ -51,6 +59,12 @@ def explain_picture(
         reference, without = _load(originals, nearest["frame_id"], name, taken, limits)
     elif frame is not None:
         without = "No reference to compare it with."
+    bare = unveil(originals, models, tables, verdict, limits) if models is not None and reference is not None else None
+    significance: Plate | None = None
+    if bare is not None and reference is not None:
+        significance = Plate(bare.significance, np.isfinite(bare.significance), "")
+        if bare.reference is not None:
+            reference = replace(reference, pixels=bare.reference, valid=np.isfinite(bare.reference))
     strongest = sorted(detections, key=lambda d: -abs(d["sigma"] or 0.0))
     return draw_explanation(
         ExplanationPanels(
@@ -61,7 +75,10 @@ def explain_picture(
             sigma=verdict["sigma"],
             frame=frame,
             reference=reference,
-            marks=tuple(Mark(d["x"], d["y"], d["sigma"], d["kind"] or "", d["size_px"]) for d in strongest),
+            marks=tuple(
+                Mark(d["x"], d["y"], d["sigma"], d["kind"] or "", d["size_px"], d["angle_deg"]) for d in strongest
+            ),
+            significance=significance,
             without=without,
         )
     )

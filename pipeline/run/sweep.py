@@ -87,4 +87,6 @@ def draw_frame(lake: Lake, frame_id: str) -> bytes:
 
     verdict = find_verdict(lake.tables, frame_id)
     detections = load_detections(lake.tables, [verdict["verdict_id"]]).get(verdict["verdict_id"], [])
-    return explain_picture(lake.originals, lake.tables, verdict, detections, lake.plan.limits)
+    return explain_picture(
+        lake.originals, lake.tables, verdict, detections, limits=lake.plan.limits, models=lake.models
+    )
