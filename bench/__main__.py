@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-SUITES = ("throughput", "memory", "growth", "kafka", "latency", "soak", "readers", "maintain")
+SUITES = ("throughput", "memory", "growth", "kafka", "latency", "soak", "readers", "maintain", "difference")
 
 
 def main() -> None:

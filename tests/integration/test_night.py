@@ -103,7 +103,8 @@ def test_numbers_and_lists_of_a_line_have_their_types(ingested):
     assert all(isinstance(odd[key], float) for key in ("distance", "p_value", "sigma"))
     assert odd["embedding"].startswith("pixels@")
     assert [list(one) for one in odd["nearest"]] == [["frame_id", "name", "distance"]] * 3
-    assert {tuple(one) for one in odd["detections"]} == {("x", "y", "ra", "dec", "sigma", "kind")}
+    fields = ("x", "y", "ra", "dec", "sigma", "kind", "size_px", "angle_deg")
+    assert {tuple(one) for one in odd["detections"]} == {fields}
     (bias,) = [line for line in read_lines(ingested.stdout) if line["name"] == "zy-bias.fits"]
     assert [bias[key] for key in ("distance", "p_value", "sigma")] == [None] * 3
     assert (bias["nearest"], bias["detections"]) == ([], [])

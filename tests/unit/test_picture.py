@@ -205,7 +205,7 @@ def _height(png: bytes) -> int:
 def test_a_verdict_is_drawn_from_the_kept_bytes():
     frame = next((SAMPLES / "night").glob("*T020000.fits"))
     reference = next((SAMPLES / "references").glob("*T020000.fits"))
-    detections = [{"x": 102.9, "y": 138.2, "sigma": 40.0, "kind": "unclassified", "size_px": 5.0}]
+    detections = [{"x": 102.9, "y": 138.2, "sigma": 40.0, "kind": "unclassified", "size_px": 5.0, "angle_deg": None}]
     places = {"f": frame, "r": reference}
     whole = explain_picture(_Originals(places), _Tables(), _verdict(), detections)
     assert _height(whole) > 600
