@@ -139,6 +139,27 @@ def tell_lessons(lessons: Sequence[Line]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def tabulate_sensitivity(rows: Sequence[Line], most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    """One row a rung of each curve, at most `most`."""
+    keys = ("night", "instrument", "filter", "kind", "snr", "flux", "trials", "found", "located")
+    return [{key: _cell(show(row.get(key))) for key in keys} for row in rows[:most]]
+
+
+def tell_sensitivity(rows: Sequence[Line]) -> str:
+    """How bright a thing had to be to be found, field by field."""
+    curves = {(row["model"], row["kind"]): row for row in rows}
+    parts = ["# What would have been missed", "Known light was added to copies of normal frames and looked for."]
+    for row in list(curves.values())[:_MOST_TOLD]:
+        field = escape(", ".join(str(row[key]) for key in ("instrument", "filter") if row[key] is not None))
+        said = [
+            f"{word} at S/N {row[key]:.1f}"
+            for key, word in (("snr_50", "half are found"), ("snr_90", "nine of ten"))
+            if row[key] is not None
+        ]
+        parts.append(f"- **{field}, {row['kind']}**: {', '.join(said) or 'the ladder does not say'}")
+    return "\n\n".join(parts) + "\n"
+
+
 def tell_archive(steps: Sequence[Line]) -> str:
     """What was moved, or would be, and what is wrong."""
     parts = [_head("Archive", steps), summarise_archive(steps)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,6 +110,16 @@ class ReferenceOptions(_Form):
         "a Prefect flow"
     )
     why: Annotated[str, Field(max_length=500, title="Why", description="The reason, kept in the log of members.")] = ""
+
+
+class SensitivityOptions(_Form):
+    """What is injected."""
+
+    night: Annotated[date | None, Field(title="Which night", description="The newest one where none is named.")] = None
+    trials: Annotated[
+        int,
+        Field(ge=1, le=1_000, title="Trials a rung", description="Of each kind at each brightness, in each field."),
+    ] = 10
 
 
 class ArchiveOptions(_Form):

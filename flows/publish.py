@@ -19,6 +19,8 @@ from prefect.states import Completed, Failed
 
 from flows import artifacts
 from flows.artifacts import Line
+from pipeline.run.curves import draw_curves
+from pipeline.run.sensitivity import Curve
 
 
 def track(key: str, batches: Sequence[Sequence[Path]]) -> Iterator[tuple[int, Sequence[Path]]]:
@@ -92,6 +94,13 @@ def publish_picture(name: str, png: bytes) -> None:
     """A flagged frame, its nearest reference and their difference."""
     description = f"The oddest frame of this run, {artifacts.escape(name)}, its nearest reference and their difference"
     create_image_artifact(artifacts.embed_png(png), key="oddest-frame", description=description)
+
+
+def publish_curves(curves: Sequence[Curve]) -> None:
+    """Recall over brightness as a picture."""
+    if curves:
+        drawn = artifacts.embed_png(draw_curves(curves))
+        create_image_artifact(drawn, key="sensitivity-curves", description="Share found of what was injected")
 
 
 def conclude(message: str, checks: Sequence[Line] | None = None) -> State[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pipeline.run.learn import learn_models
 from pipeline.run.reference import audit_references
 from pipeline.run.repair import repair_lake
 from pipeline.run.report import Report
+from pipeline.run.sensitivity import Curve, Ladder, measure_sensitivity
 from pipeline.run.sweep import Sweep, draw_frame
 from pipeline.run.verify import Check, verify_lake
 from pipeline.settings import Settings, load_settings
@@ -110,6 +112,12 @@ def mend_lake(lake: Lake, checks: Sequence[Check]) -> list[Check]:
 def learn_fields(lake: Lake, tell: Callable[[str], None], *, anew: bool = False) -> list[Line]:
     """One model a field; a field whose references are the same keeps its own."""
     return [lesson.to_json() | {"said": lesson.tell()} for lesson in learn_models(lake, tell, anew=anew)]
+
+
+@task(**_again("inject light and look for it"))
+def try_injected(lake: Lake, night: date | None, trials: int, tell: Callable[[str], None]) -> list[Curve]:
+    """Recall of each kind in each field of a night; the newest night where none is named."""
+    return list(measure_sensitivity(lake, night, Ladder(trials=trials), tell))
 
 
 @task(**_again("compare every reference with the others"))

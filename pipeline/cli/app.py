@@ -48,6 +48,7 @@ _COMMANDS = {
     "watch": ("pipeline.cli.frames:watch", "Follow a spool directory or a topic until interrupted."),
     "reference": ("pipeline.cli.reference:reference", "The frames that others are compared with."),
     "verdicts": ("pipeline.cli.verdicts:verdicts", "The newest verdict of each frame, oddest first."),
+    "sensitivity": ("pipeline.cli.sensitivity:sensitivity", "What a night would have missed, by injected light."),
     "explain": ("pipeline.cli.verdicts:explain", "Why a frame was judged as it was; replay it; draw it."),
     "sql": ("pipeline.cli.sql:sql", "Ask a question in Presto's SQL."),
     "verify": ("pipeline.cli.tables:verify", "Prove that source, tables, vectors and originals agree."),

@@ -13,13 +13,13 @@ from typing import Any, Literal
 from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.output import print_json, print_table, remark, show_progress
 from pipeline.cli.ranges import FromOne, FromZero, Side
+from pipeline.cli.reference import tell_lessons
 from pipeline.errors import UsageError
 from pipeline.parts import find_layout, open_models, open_originals, open_sql, open_tables
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.explain import find_verdict
 from pipeline.run.ingest import Ingestor
 from pipeline.run.land import expand_paths
-from pipeline.run.learn import learn_models
 from pipeline.run.report import Report
 from pipeline.run.stored import load_detections
 from pipeline.run.verify import count_wrong, verify_lake
@@ -134,8 +134,7 @@ def _run_night(settings: Settings, night: Path) -> tuple[list[Report], int]:
         with Ingestor(lake, request) as ingestor, show_progress("reference add", len(references)) as advance:
             for report in ingestor.ingest(references):
                 advance(report["name"])
-            for lesson in learn_models(lake, advance):
-                remark(lesson.tell())
+        tell_lessons(lake)
     reports = _read_topic(settings, science) if settings.profile == "full" else _read_files(settings, science)
     with open_lake(settings) as lake:
         return reports, count_wrong(verify_lake(lake))

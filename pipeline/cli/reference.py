@@ -13,6 +13,7 @@ from pipeline.cli.output import print_lines, remark, show_progress
 from pipeline.errors import UsageError
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.ingest import Ingestor
+from pipeline.run.lake import Lake
 from pipeline.run.land import expand_paths
 from pipeline.run.learn import learn_models
 from pipeline.run.reference import audit_references, list_references, remove_references
@@ -52,8 +53,7 @@ def add(*paths: str, embedding: str | None = None, why: str = "", common: Common
 
         columns = ("name", "status", "embedding", "reason")
         print_lines(report(), as_json=common.json, columns=columns)  # type: ignore[arg-type]
-        for lesson in learn_models(lake, advance):
-            remark(lesson.tell())
+        tell_lessons(lake)
     return 0
 
 
@@ -110,9 +110,16 @@ def remove(*frames: str, why: str = "", common: Common = COMMON) -> int:
     with open_lake(find_home(load_settings(common.home))) as lake:
         lines = remove_references(lake, frames, by=_name_user(), why=why)
         print_lines(lines, as_json=common.json, columns=("name", "frame_id", "embedding", "action"))
-        for lesson in learn_models(lake):
-            remark(lesson.tell())
+        tell_lessons(lake)
     return 0
+
+
+def tell_lessons(lake: Lake) -> None:
+    """Learn what is to be learnt, and say what became of each field."""
+    with show_progress("learn", None) as advance:
+        lessons = list(learn_models(lake, advance))
+    for lesson in lessons:
+        remark(lesson.tell())
 
 
 def _name_user() -> str:

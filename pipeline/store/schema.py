@@ -231,6 +231,32 @@ MODELS = _table(
     required=("model",),
 )
 
+SENSITIVITY = _table(
+    "sensitivity",
+    ("night", DateType()),
+    ("at", _TIME),
+    ("reference_set", _TEXT),
+    ("instrument", _TEXT),
+    ("filter", _TEXT),
+    ("ra", _REAL),
+    ("dec", _REAL),
+    ("model", _TEXT),  # sha256 of the reference model
+    ("kind", _TEXT),  # point | streak
+    ("snr", _REAL),  # of what was injected, matched filter
+    ("flux", _REAL),  # the same in units of the frames, median
+    ("trials", _INT),
+    ("found", _INT),  # flagged
+    ("located", _INT),  # listed at its place
+    ("recall", _REAL),
+    ("recall_low", _REAL),  # 95 percent interval
+    ("recall_high", _REAL),
+    ("snr_50", _REAL),  # at which half is found, null where the ladder does not say
+    ("snr_90", _REAL),
+    ("budget", _REAL),
+    ("code_version", _TEXT),
+    required=("model",),
+)
+
 TABLES: tuple[TableDefinition, ...] = (
     FRAMES,
     DELIVERIES,
@@ -239,4 +265,5 @@ TABLES: tuple[TableDefinition, ...] = (
     DETECTIONS,
     REFERENCE_MEMBERS,
     MODELS,
+    SENSITIVITY,
 )
