@@ -35,6 +35,8 @@ _REACH_PX = 8.0
 _ALIKE_DEG = 3.0
 _OWN_SHARE = 0.6
 _CLIP_SIGMA = 4.0
+_CUT_SHARE = 0.15
+_EVEN_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,21 @@ def _find_axes(normal: Image) -> list[Place]:
         spread = max(1.0, measure_spread(strength))
         strength = strength / spread
         for i in np.flatnonzero(np.abs(strength) >= AXIS_SIGMA).tolist():
+            # One bright thing raises the sums of the rows and columns that it lies on.
+            if not _is_even(normal[:, i] if axis == 0 else normal[i], _EVEN_SHARE * AXIS_SIGMA * spread):
+                continue
             x, y = (float(i), (height - 1) / 2) if axis == 0 else ((width - 1) / 2, float(i))
             length = float(height if axis == 0 else width)
             places.append(Place(x, y, float(strength[i]), kind, length, 90.0 if axis == 0 else 0.0))
     return places
+
+
+def _is_even(values: Image, least: float) -> bool:
+    """Whether a column or row is off as a whole: also without its highest and lowest values."""
+    ordered = np.sort(values[values != 0])
+    cut = int(_CUT_SHARE * ordered.size)
+    middle = ordered[cut : ordered.size - cut]
+    return middle.size > 0 and abs(float(middle.mean())) * math.sqrt(ordered.size) >= least
 
 
 def _find_extended(sky: Floats, shape: tuple[int, ...]) -> list[Place]:
