@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,10 @@ from pipeline.difference.robust import measure_spread
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
 
 _SAMPLES = 16
+_SAMPLED_PX = 16
 _CLIPS = 4
 _CLIP_SIGMA = 3.0
 _LEAST_SHARE = 0.25
@@ -29,24 +31,38 @@ def fit_plane(image: Image, valid: Mask) -> Image:
         valid: pixels that carry sky; at least one.
     """
     height, width = image.shape
-    rows, columns = _edges(height), _edges(width)
-    points = []
-    for top, bottom in pairwise(rows):
-        for left, right in pairwise(columns):
-            known = image[top:bottom, left:right][valid[top:bottom, left:right]]
-            if known.size >= max(1.0, _LEAST_SHARE * (bottom - top) * (right - left)):
-                points.append(((left + right) / 2, (top + bottom) / 2, float(np.median(known))))
-    if not points:
+    x, y, level = _sample_cells(image, valid)
+    if not level.size:
         return np.full(image.shape, np.median(image[valid]), dtype=np.float32)
-    x, y, level = np.asarray(points).T
     a, b, c = _fit_clipped(x / width, y / height, level)
     across = np.float32(a / width) * np.arange(width, dtype=np.float32)
     return across + (np.float32(b / height) * np.arange(height, dtype=np.float32) + np.float32(c))[:, None]
 
 
-def _edges(length: int) -> list[int]:
-    cells = min(_SAMPLES, length)
-    return [length * i // cells for i in range(cells + 1)]
+def _sample_cells(image: Image, valid: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Column, row and median of every cell with enough sky; of large cells every so many pixels speak for all."""
+    cells = [min(_SAMPLES, length) for length in image.shape]
+    sides = [length // n for length, n in zip(image.shape, cells, strict=True)]
+    steps = [max(1, side // _SAMPLED_PX) for side in sides]
+    chosen = tuple(
+        (np.arange(n)[:, None] * length // n + np.arange(0, side, step)).ravel()
+        for n, length, side, step in zip(cells, image.shape, sides, steps, strict=True)
+    )
+    known, values = (_to_cells(array[np.ix_(*chosen)], cells) for array in (valid, image))
+    ordered = np.sort(np.where(known, values, np.float32(np.inf)), axis=-1)
+    count = known.sum(axis=-1)
+    low, high = np.maximum((count - 1) // 2, 0)[..., None], np.maximum(count // 2, 0)[..., None]
+    pair = (np.take_along_axis(ordered, low, -1) + np.take_along_axis(ordered, high, -1))[..., 0]
+    enough = count >= max(1.0, _LEAST_SHARE * ordered.shape[-1])
+    row, column = np.nonzero(enough)
+    middle = [(np.arange(n) + 0.5) * length / n for n, length in zip(cells, image.shape, strict=True)]
+    return middle[1][column], middle[0][row], pair[enough].astype(np.float64) / 2
+
+
+def _to_cells(array: NDArray[T], cells: list[int]) -> NDArray[T]:
+    """Rows and columns of cells, each with its pixels along the last axis."""
+    rows, columns = (length // n for length, n in zip(array.shape, cells, strict=True))
+    return array.reshape(cells[0], rows, cells[1], columns).swapaxes(1, 2).reshape(*cells, rows * columns)
 
 
 def _fit_clipped(x: NDArray[np.float64], y: NDArray[np.float64], level: NDArray[np.float64]) -> tuple[float, ...]:
