@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 from scipy.spatial import cKDTree
 
 from pipeline.difference.sources import Sources
@@ -34,6 +34,8 @@ _GUESSES = 6
 _RADII_PX = (5.0, 3.0, 1.5, 1.5)
 _LAST_RADIUS_PX = 1.5
 _LEAST_PAIRS = 3
+# No other map can meet more than the rest of the stars.
+_CERTAIN_SHARE = 0.5
 _MOST_CANDIDATES = 400_000
 
 
@@ -68,9 +70,13 @@ def register(frame: Sources, reference: Sources, prior: Affine | None = None) ->
     """
     if prior is not None and (refined := _refine(frame, reference, prior, guesses=1)) is not None:
         return refined
-    tried = _guess(frame.take(slice(0, BRIGHTEST)), reference.take(slice(0, BRIGHTEST)))
-    refined_ones = [_refine(frame, reference, guess, guesses=max(1, len(frame) ** 2)) for guess in tried]
-    best = max((r for r in refined_ones if r is not None), key=lambda r: r.pairs, default=None)
+    best = None
+    for guess in _guess(frame.take(slice(0, BRIGHTEST)), reference.take(slice(0, BRIGHTEST))):
+        found = _refine(frame, reference, guess, guesses=max(1, len(frame) ** 2))
+        if found is not None and (best is None or found.pairs > best.pairs):
+            best = found
+        if best is not None and best.pairs > _CERTAIN_SHARE * min(len(frame), len(reference), MOST):
+            break
     if best is not None or prior is None:
         return best
     return Registration(prior, 0, None, "wcs")
@@ -184,4 +190,9 @@ def _is_no_accident(met: int, mine: Sources, theirs: Sources, at: Affine, guesse
     expected = max(inside, met) * min(1.0, len(theirs) * math.pi * _LAST_RADIUS_PX**2 / area)
     # What the fit itself could choose: a map of six numbers meets three stars anywhere.
     free = 3 if guesses > 1 else 0
-    return bool(stats.poisson.sf(met - free - 1, expected) * guesses < CHANCE)
+    return bool(_exceeds(met - free - 1, expected) * guesses < CHANCE)
+
+
+def _exceeds(count: int, expected: float) -> float:
+    """Chance of a Poisson number above a count, which is one where that is below 0."""
+    return float(special.pdtrc(count, expected)) if count >= 0 else 1.0
