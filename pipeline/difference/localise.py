@@ -118,15 +118,18 @@ def _measure_shape(values: Floats) -> tuple[float, float, float, float, float]:
 
 def _find_trails(found: Significance) -> list[Line]:
     """Lines that are significant without what stronger ones put on them."""
+    likely = sorted((line for line in found.lines if line.sigma >= LINE_SIGMA), key=lambda line: -line.sigma)
+    if not likely:
+        return []
     shape = found.point.shape
     y, x = (np.asarray(values, dtype=np.float64) for values in np.indices(shape))
     strength = np.abs(np.clip(found.point, -_CLIP_SIGMA, _CLIP_SIGMA))
     free = np.ones(shape, dtype=bool)
     trails: list[Line] = []
-    for line in sorted(found.lines, key=lambda line: -line.sigma):
+    for line in likely:
         on_it = np.abs(line.measure_distance(x, y, shape)) < 1
         whole, left = float(strength[on_it].sum()), float(strength[on_it & free].sum())
-        if line.sigma < LINE_SIGMA or left < _OWN_SHARE * whole:
+        if left < _OWN_SHARE * whole:
             continue
         trails.append(line)
         free &= np.abs(line.measure_distance(x, y, shape)) > _REACH_PX
