@@ -8,24 +8,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pipeline.embed.registry import find_embedding
-from pipeline.embed.types import Spec
 from pipeline.errors import TransientError
-from pipeline.ports import Positions, RawFrame, SourcePosition, VectorSpec
+from pipeline.ports import Positions, RawFrame, SourcePosition
 from pipeline.run.batch import Batch, IngestRequest, Item, Purpose, Standing
 from pipeline.run.commit import Committer
 from pipeline.run.detect import Judge
-from pipeline.run.lake import KillSwitch, Lake, load_known, spec_of
+from pipeline.run.lake import KillSwitch, Lake, load_known
 from pipeline.run.land import Landed, NotLanded, split_batches
-from pipeline.run.models import load_index
-from pipeline.run.prepared import TOO_MANY_BYTES, PreparePlan
-from pipeline.run.references import ReferenceSet, load_references
+from pipeline.run.outfit import Outfit
+from pipeline.run.prepared import TOO_MANY_BYTES
 from pipeline.run.report import Report, report_not_landed
 from pipeline.run.stored import load_reports, load_verdicts
 from pipeline.run.workers import WorkerPool
@@ -44,15 +41,13 @@ class Ingestor:
         self._request = request
         self._switch = switch or KillSwitch()
         self._known = load_known(lake)
-        self._references: ReferenceSet = load_references(lake)
-        self._models = load_index(lake)
-        self._embeddings = self._choose_embeddings()
-        self._judge = Judge(lake.vectors, lake.rules, self._keep_members)
+        self._outfit = Outfit(lake, request)
+        self._judge = Judge(lake.vectors, lake.rules, self._outfit.keep_members)
         self._committer = Committer(lake, request, self._judge, self._switch)
         held = lake.tables.positions("deliveries")
         self._pending = {_key(raw): raw for raw in lake.source.pending(held)}
         self._given_up: set[str] = set()
-        self._pool = WorkerPool(self._plan(), lake.workers)
+        self._pool = WorkerPool(self._outfit.plan(), lake.workers)
 
     def __enter__(self) -> Self:
         """Worker processes start at the first frame."""
@@ -177,22 +172,13 @@ class Ingestor:
             return []
         return [raw for raw in self._pending.values() if str(raw.path) not in asked]
 
-    def _keep_members(self, spec: VectorSpec, frame_ids: Sequence[str]) -> list[str]:
-        """Of these references the members; an interrupted change of the set may have left others searchable."""
-        members = self._references.id_set(spec)
-        strangers = [i for i in frame_ids if i not in members]
-        # Where stores are shared they may be those of a process that is adding them now.
-        if strangers and not self._lake.shared:
-            self._lake.vectors.drop_references(spec, strangers)
-        return [i for i in frame_ids if i in members]
-
     def _resume(self, left_behind: Sequence[RawFrame]) -> Batch:
         landed: list[Landed | NotLanded] = []
         for raw in left_behind:
             place = self._lake.originals.locate(raw.frame_id) or raw.path
             landed.append(Landed(raw.path, raw.frame_id, raw.size, place))
         # What an interrupted `reference add` left half done is a reference or will be asked for again: not judged.
-        batch = Batch(list(self._sort_out(landed, {m.frame_id for m in self._references.members})))
+        batch = Batch(list(self._sort_out(landed, {m.frame_id for m in self._outfit.references.members})))
         for item in batch.landed():
             item.silent = True
         return self._send(batch)
@@ -236,7 +222,7 @@ class Ingestor:
         """Known contents that need no work: not those an interrupted or a different run left half done."""
         in_flight = self._committer.in_flight
         if self._request.purpose is Purpose.REFERENCE:
-            return (in_flight | self._list_members()) & set(known)
+            return (in_flight | self._outfit.list_members()) & set(known)
         if self._request.judge_again:
             return in_flight & set(known)
         verdicts = load_verdicts(self._lake.tables, known, self._request.embedding)
@@ -245,17 +231,6 @@ class Ingestor:
             i for i, v in verdicts.items() if v["reason"].startswith(TOO_MANY_BYTES) and self._lake.originals.locate(i)
         }
         return (verdicts.keys() - grown) | (in_flight & set(known))
-
-    @property
-    def _learns(self) -> bool:
-        """Whether what becomes a reference is learnt from."""
-        lake, asked = self._lake, self._request.embedding
-        return lake.residual is not None and asked in (None, lake.residual.name)
-
-    def _list_members(self) -> frozenset[str]:
-        """Those that are all that is asked for already."""
-        specs = [self._embeddings[0], *([self._lake.residual] if self._learns and self._lake.residual else [])]
-        return frozenset.intersection(*(self._references.id_set(spec_of(spec)) for spec in specs))
 
     def _number(self, batch: Batch) -> None:
         recorded = [
@@ -284,27 +259,25 @@ class Ingestor:
 
     def _finish(self, batch: Batch) -> Iterator[Report]:
         self._wait(batch)
-        self._follow_references(batch)
+        self._follow(batch)
+        outfit = self._outfit
         if self._request.purpose is Purpose.REFERENCE:
-            embedding = find_embedding(self._embeddings[0].name, self._lake.embeddings)
-            self._references = self._committer.commit_references(batch, embedding, self._references, learn=self._learns)
+            embedding = find_embedding(outfit.embeddings[0].name, self._lake.embeddings)
+            outfit.references = self._committer.commit_references(
+                batch, embedding, outfit.references, learn=outfit.learns
+            )
         else:
-            self._committer.commit_frames(batch, self._embeddings, self._references)
+            self._committer.commit_frames(batch, outfit.embeddings, outfit.references)
         yield from self._answer(batch)
 
-    def _follow_references(self, batch: Batch) -> None:
+    def _follow(self, batch: Batch) -> None:
         """Where other processes may change references and models, look whether one did."""
-        lake = self._lake
-        if not lake.shared:
+        before = self._outfit.models
+        if not self._outfit.follow():
             return
-        if lake.tables.snapshot_id("reference_members") != self._references.snapshot_id:
-            self._references = load_references(lake)
-            self._judge.forget()
-        if lake.tables.snapshot_id("models") != self._models.snapshot_id:
-            self._models = load_index(lake)
-            self._embeddings = self._choose_embeddings()
-            self._judge.forget()
-            self._pool.change(self._plan())
+        self._judge.forget()
+        if self._outfit.models != before:
+            self._pool.change(self._outfit.plan())
             # What was compared with a model that is out of use would find none of its references.
             self._submit(batch)
             self._wait(batch)
@@ -312,7 +285,7 @@ class Ingestor:
     def _answer(self, batch: Batch) -> Iterator[Report]:
         earlier = [i.landed.frame_id for i in batch.landed() if i.landed.frame_id not in batch.reports and not i.silent]
         if self._request.purpose is Purpose.REFERENCE:
-            earlier = [i for i in earlier if i not in self._list_members()]
+            earlier = [i for i in earlier if i not in self._outfit.list_members()]
         stored = load_reports(self._lake.tables, earlier, self._request.embedding)
         for item in batch.items:
             if isinstance(item, NotLanded):
@@ -321,24 +294,6 @@ class Ingestor:
                 frame_id = item.landed.frame_id
                 report = batch.reports.get(frame_id) or stored.get(frame_id) or self._committer.report_member(frame_id)
                 yield {**report, "name": item.landed.path.name}
-
-    def _choose_embeddings(self) -> tuple[Spec, ...]:
-        """What is computed: the one asked for, or whatever the reference set knows, best first."""
-        lake, asked = self._lake, self._request.embedding
-        if asked is not None and not lake.find(asked).saturates:
-            return (lake.find(asked),)
-        if self._request.purpose is Purpose.REFERENCE:
-            return lake.embeddings[:1]
-        used = self._references.embeddings()
-        # Where a model does not serve, what takes none answers.
-        plain = tuple(e for e in lake.embeddings if e.name in used) or lake.embeddings[:1]
-        return (lake.residual, *plain) if lake.residual is not None and self._models.path is not None else plain
-
-    def _plan(self) -> PreparePlan:
-        """What workers are told; the index of models goes where a model is asked for."""
-        plain = tuple(e for e in self._lake.embeddings if e in self._embeddings)
-        index = self._models.path if any(e.saturates for e in self._embeddings) else None
-        return replace(self._lake.plan, embeddings=plain, index=index)
 
 
 def _key(raw: RawFrame) -> tuple[str, str]:
