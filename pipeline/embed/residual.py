@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.difference.artefact import FORMAT
 from pipeline.difference.channels import Significance, measure_channels
 from pipeline.difference.learn import Learnt
 from pipeline.difference.localise import Place, localise
@@ -41,7 +42,7 @@ class ResidualSpec:
     """Name and version of the embedding; the length is that of all channels and the constant."""
 
     name: str = "residual"
-    version: str = f"1-{DIMENSION}"
+    version: str = f"{FORMAT}-{DIMENSION}"
     dimension: int = DIMENSION
     saturates: bool = True
 

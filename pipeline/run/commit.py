@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.embed.registry import find_embedding
@@ -98,7 +98,8 @@ class Committer:
         verdicts = self._report_unreadable(batch) + self._refuse_unusable(readable, embedding, references)
         self._append_quarantine(batch)
         self._append_missing("verdicts", verdicts, batch, "frame_id", [v["frame_id"] for v in verdicts])
-        self._enter(usable, [spec_of(e) for e in (embedding, self._lake.residual if learn else None) if e is not None])
+        models = [self._lake.residual] if learn and self._lake.residual is not None else []
+        self._enter(usable, {spec_of(e): spec_of(e).key for e in (embedding,)} | {spec_of(e): e.name for e in models})
         for item in readable:
             objection = item.result.objection if isinstance(item.result, Prepared) else None
             reason = objection or f"added to the reference set {references.name!r}"
@@ -192,7 +193,8 @@ class Committer:
                 rows.append(row)
         return rows
 
-    def _enter(self, usable: Sequence[Item], specs: Sequence[VectorSpec]) -> None:
+    def _enter(self, usable: Sequence[Item], specs: Mapping[VectorSpec, str]) -> None:
+        """Log them under these specs, by the name each has in the log."""
         lake, request = self._lake, self._request
         now = lake.clock()
         references = load_references(lake)
@@ -201,13 +203,13 @@ class Committer:
                 lake.rules.reference_set,
                 item.landed.frame_id,
                 item.landed.path.name,
-                spec.key,
+                logged,
                 action="add",
                 at=now,
                 by=request.by,
                 why=request.why,
             )
-            for spec in specs
+            for spec, logged in specs.items()
             for item in usable
             if item.landed.frame_id not in references.id_set(spec)
         ]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.difference.artefact import to_bytes
 from pipeline.ports import VectorEntity, VectorSpec
 from pipeline.run.fields import KIND, Site, group_fields, site_of_row
-from pipeline.run.lake import CODE_VERSION, Lake, spec_of
+from pipeline.run.lake import CODE_VERSION, KillSwitch, Lake, spec_of
 from pipeline.run.models import LEARNT, RETIRED, Row, load_models
 from pipeline.run.references import load_references
 from pipeline.run.study import Material, Progress, Studied
@@ -70,12 +70,15 @@ class Lesson:
         return f"field {self.field}: {said}"
 
 
-def learn_models(lake: Lake, on_progress: Progress = lambda _: None, *, anew: bool = False) -> Iterator[Lesson]:
+def learn_models(
+    lake: Lake, on_progress: Progress = lambda _: None, switch: KillSwitch | None = None, *, anew: bool = False
+) -> Iterator[Lesson]:
     """Learn a model of every field whose references changed, and retire those that no field has any more.
 
     Args:
         lake: open for writing.
         on_progress: told the name of each reference that is read.
+        switch: for those who kill it on the way.
         anew: learn every field again, changed or not.
 
     Returns:
@@ -87,7 +90,7 @@ def learn_models(lake: Lake, on_progress: Progress = lambda _: None, *, anew: bo
     references = load_references(lake)
     rows = _load_frames(lake, references.ids(spec))
     sites = {i: site_of_row(row, lake.plan.sky.default_radius) for i, row in rows.items()}
-    learner = _Learner(lake, spec, references.snapshot_id, on_progress)
+    learner = _Learner(lake, spec, references.snapshot_id, switch or KillSwitch())
     unclaimed = dict(load_models(lake.tables, lake.rules.reference_set, spec.version).rows)
     for founder, ids in group_fields(sites, lake.rules.search.exposure_factor):
         ours = [row for row in unclaimed.values() if set(ids) & set(_list_considered(row))]
@@ -97,9 +100,8 @@ def learn_models(lake: Lake, on_progress: Progress = lambda _: None, *, anew: bo
         if held is not None and not anew and lake.models.locate(held["model"]) is not None:
             yield Lesson(describe_site(founder), "kept", len(ids), len(held["registered"]), model=held["model"])
         else:
-            yield learner.learn(founder, {i: rows[i] for i in ids}, ours)
+            yield learner.learn(founder, {i: rows[i] for i in ids}, ours, on_progress)
     if unclaimed:
-        learner.drop(list(unclaimed.values()))
         learner.retire(list(unclaimed.values()))
 
 
@@ -127,19 +129,19 @@ def describe_site(site: Site) -> str:
 class _Learner:
     """Learns fields of one reference set, as its log was at one snapshot."""
 
-    def __init__(self, lake: Lake, spec: VectorSpec, snapshot: int | None, on_progress: Progress) -> None:
+    def __init__(self, lake: Lake, spec: VectorSpec, snapshot: int | None, switch: KillSwitch) -> None:
         self._lake = lake
+        self._switch = switch
         self._spec = spec
         self._snapshot = snapshot
-        self._on_progress = on_progress
 
-    def learn(self, founder: Site, rows: Mapping[str, Row], retired: Sequence[Row]) -> Lesson:
+    def learn(self, founder: Site, rows: Mapping[str, Row], retired: Sequence[Row], on_progress: Progress) -> Lesson:
         """Learn one field and put its model in the place of those that its references had."""
         start, words, least = time.monotonic(), describe_site(founder), self._lake.rules.min_references
         if len(rows) < least:
             self.retire(retired)
             return Lesson(words, "too_few", len(rows))
-        studied = Material(self._lake, rows, self._on_progress).study()
+        studied = Material(self._lake, rows, on_progress).study()
         registered = studied.registered if studied is not None else ()
         if studied is None or len(registered) < least:
             self.retire(retired)
@@ -158,24 +160,26 @@ class _Learner:
             time.monotonic() - start,
         )
 
-    def retire(self, rows: Sequence[Row], *, but: str = "") -> None:
-        """Take models out of use, and what was searched through them out of the references."""
-        gone = [{**row, "event": RETIRED, "at": self._lake.clock()} for row in rows if row["model"] != but]
-        self._lake.tables.append("models", gone)
+    def retire(self, rows: Sequence[Row]) -> None:
+        """Take models out of use, and their references out of the searchable ones."""
+        self._lake.tables.append("models", [{**row, "event": RETIRED, "at": self._lake.clock()} for row in rows])
+        self._drop(rows)
 
-    def drop(self, rows: Sequence[Row], *, but: Sequence[str] = ()) -> None:
-        """Take the references of models out of the searchable ones."""
+    def _drop(self, rows: Sequence[Row], *, but: Sequence[str] = ()) -> None:
         stale = {i for row in rows for i in row["registered"]} - set(but)
         self._lake.vectors.drop_references(self._spec, sorted(stale))
 
     def _enter(self, founder: Site, rows: Mapping[str, Row], studied: Studied, retired: Sequence[Row]) -> str:
         lake, content = self._lake, to_bytes(studied.learnt)
         model = sha256(content).hexdigest()
+        self._switch.reach("keep model")
         lake.models.keep(model, content)
         vectors = zip(studied.ids, studied.learnt.vectors, strict=True)
         entities = [_entity(rows[i], vector, model) for i, vector in vectors if vector is not None]
+        self._switch.reach("learnt vectors")
         lake.vectors.upsert(self._spec, entities)
-        self.drop(retired, but=studied.registered)
+        self._drop(retired, but=studied.registered)
+        self._switch.reach("learnt references")
         lake.vectors.put_references(self._spec, entities)
         lake.vectors.flush()
         row = {
@@ -192,6 +196,7 @@ class _Learner:
             "uri": f"sha256:{model}",
             "code_version": CODE_VERSION,
         }
+        self._switch.reach("commit models")
         # One commit: there is no moment at which the field has none, or two.
         gone = [{**r, "event": RETIRED, "at": row["at"]} for r in retired if r["model"] != model]
         lake.tables.append("models", [*gone, row])

@@ -78,7 +78,9 @@ def remove_references(lake: Lake, wanted: Sequence[str], *, by: str, why: str) -
         ],
     )
     for spec in {m.spec for m in chosen}:
-        lake.vectors.drop_references(spec, [m.frame_id for m in chosen if m.spec == spec])
+        taking = lake.residual is not None and spec.name == lake.residual.name
+        searched = spec_of(lake.residual) if lake.residual is not None and taking else spec
+        lake.vectors.drop_references(searched, [m.frame_id for m in chosen if m.spec == spec])
     return [
         {"name": m.name, "frame_id": m.frame_id, "embedding": m.embedding, "action": "removed"}
         for m in _list_plain(lake, chosen)
@@ -96,9 +98,10 @@ def audit_references(lake: Lake) -> list[dict[str, Any]]:
     models = _name_models(lake)
     for embedding in lake.specs:
         spec = spec_of(embedding)
-        ours = [m for m in references.members if m.embedding == spec.key and m.frame_id in rows]
+        logged = embedding.name if embedding.saturates else spec.key
+        ours = [m for m in references.members if m.embedding == logged and m.frame_id in rows]
         # A reference of a model is compared by that model, as frames are.
-        ours = [m for m in ours if (m.frame_id in models) == embedding.saturates]
+        ours = [replace(m, embedding=spec.key) for m in ours if (m.frame_id in models) == embedding.saturates]
         judge = _make_judge(lake, {m.frame_id for m in ours})
         cells: dict[Prefilter, list[Member]] = {}
         for member in ours:

@@ -15,7 +15,11 @@ SHORTEST_ID = 6
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A frame that is a reference now; `embedding` is the key of one spec, e.g. `pixels@1-32x32`."""
+    """A frame that is a reference now.
+
+    `embedding` is the key of one spec, e.g. `pixels@1-32x32`; its name alone where a model makes the vectors of any
+    version anew.
+    """
 
     frame_id: str
     name: str
@@ -49,7 +53,8 @@ class ReferenceSet:
     def id_set(self, spec: VectorSpec) -> frozenset[str]:
         """Members under one spec."""
         if spec.key not in self._by_spec:
-            self._by_spec[spec.key] = frozenset(m.frame_id for m in self.members if m.embedding == spec.key)
+            keys = (spec.key, spec.name)
+            self._by_spec[spec.key] = frozenset(m.frame_id for m in self.members if m.embedding in keys)
         return self._by_spec[spec.key]
 
     def embeddings(self) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from astropy.io import fits
 
 from pipeline.run.explain import find_verdict, replay_verdict
-from pipeline.run.lake import Lake, spec_of
+from pipeline.run.lake import KillSwitch, Lake, spec_of
 from pipeline.run.learn import learn_models
 from pipeline.run.picture import explain_picture
 from pipeline.run.reference import audit_references, list_references, remove_references
@@ -20,7 +21,19 @@ from pipeline.run.repair import repair_lake
 from pipeline.run.verify import verify_lake
 from pipeline.simulate import render_exposure, to_fits_bytes
 from pipeline.simulate.night import ExposurePlan
-from tests.lake_tools import add_references, edit, ingest, lake_at, oddframe, plan_field, read_lines, rows, wrong
+from tests import children
+from tests.lake_tools import (
+    add_references,
+    die_at,
+    edit,
+    ingest,
+    lake_at,
+    oddframe,
+    plan_field,
+    read_lines,
+    rows,
+    wrong,
+)
 
 REFERENCES, FRAMES, SIDE = 10, 5, 192
 WITH_MODELS = {"embed": {"residual": True}}
@@ -160,6 +173,27 @@ def test_repair_learns_a_model_that_is_gone(lake, night):
     assert all(check.agrees for check in repair_lake(lake, verify_lake(lake)))
     [report] = ingest(lake, night["odd"])
     assert report["status"] == "anomaly"
+
+
+def learn_until(home: str, step: str) -> None:
+    with lake_at(Path(home), **WITH_MODELS) as lake:
+        list(learn_models(lake, switch=KillSwitch(die_at(step, 1))))
+
+
+@pytest.mark.parametrize("step", ["keep model", "learnt vectors", "learnt references", "commit models"])
+def test_a_kill_while_learning_costs_nothing(begun, night, tmp_path, step):
+    home = tmp_path / "home"
+    shutil.copytree(begun, home)
+    with lake_at(home, **WITH_MODELS) as lake:
+        remove_references(lake, [night["references"][0].name], by="test", why="a test")
+    assert children.run(learn_until, str(home), step) == -signal.SIGKILL
+    with lake_at(home, **WITH_MODELS) as lake:
+        [report] = ingest(lake, night["odd"])
+        assert report["status"] in ("anomaly", "normal")
+        assert [lesson.outcome for lesson in learn_models(lake)] == ["learnt"]
+        assert wrong(lake) == {}
+        [again] = ingest(lake, night["odd"], judge_again=True)
+        assert (again["status"], again["embedding"]) == ("anomaly", spec_of(lake.residual).key)
 
 
 def test_the_picture_shows_what_the_model_left(lake, night):
