@@ -1,0 +1,182 @@
+"""A frame minus its references, as the evaluation asks for it: learn, subtract, flatten."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.difference.build import pile_up
+from pipeline.difference.channels import Significance, measure_channels
+from pipeline.difference.learn import Learnt, learn
+from pipeline.difference.localise import localise
+from pipeline.difference.subtract import Exposure, Residual, expose, subtract
+from pipeline.difference.tiles import Tile
+from pipeline.difference.transform import Affine
+from pipeline.difference.vector import DIMENSION, exceed, flatten, learn_usual
+from pipeline.evaluate.places import map_frames
+from pipeline.evaluate.specs import Floats, Mask
+from pipeline.frame.aliases import load_aliases
+from pipeline.frame.quality import CEILING_COUNT, CEILING_SIGMA
+from pipeline.frame.types import Frame
+
+Vector = NDArray[np.float32]
+
+LEAST_LEARNT = 3
+"""References from which on their own residuals say what is usual."""
+
+NO_EXCESS = flatten(np.zeros(DIMENSION - 1))
+"""The vector of a frame that shows nothing over the usual."""
+
+
+def measure_amplitude(distance: float) -> float:
+    """How much excess lies between two unit vectors, as a share of the constant that both carry.
+
+    [v, c] / |[v, c]| lies at the angle atan(|v| / c) from [0, 1], and cos of the angle is 1 - d^2 / 2.
+    """
+    cosine = 1 - distance**2 / 2
+    return math.sqrt(max(0.0, 1 / cosine**2 - 1)) if cosine > 0 else math.inf
+
+
+def find_saturation(frame: Frame) -> float | None:
+    """Level at which pixels are full: from the header, else that of a ceiling which several pixels share."""
+    aliases = load_aliases().choose(frame.header)
+    for keyword in aliases.saturation:
+        value = frame.header.get(keyword)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    light = frame.pixels[frame.valid]
+    top, middle = float(light.max(initial=-math.inf)), float(np.median(light))
+    noise = float(np.median(np.abs(light - middle)))
+    full = np.count_nonzero(light == top) >= CEILING_COUNT and top > middle + CEILING_SIGMA * noise
+    return top if full else None
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """A frame minus its references.
+
+    Attributes:
+        residual: what is left.
+        found: what the filters say of it.
+        excess: over the usual, (DIMENSION - 1,).
+    """
+
+    residual: Residual
+    found: Significance
+    excess: Floats
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the frame."""
+        return (self.found.point.shape[0], self.found.point.shape[1])
+
+    def mark_tiles(self, tiles: Sequence[Tile]) -> Mask:
+        """Tiles with a place that is listed, or with a pixel taken for a cosmic ray."""
+        stamp = self.residual.match.psf
+        # The round Gaussian of as much noise-equivalent area, 4 pi sigma^2.
+        fwhm = 2.3548 * math.sqrt(1 / (4 * math.pi * float(np.square(stamp).sum())))
+        spots = [p for p in localise(self.found, fwhm) if p.kind in ("point", "streak", "hot_pixels")]
+        rays = self.residual.cosmic_rays
+        return np.asarray([bool(rays[t.window].any()) or any(t.holds(p.x, p.y) for p in spots) for t in tiles])
+
+
+class DifferenceKnowledge:
+    """References learnt; the last frame compared is kept, for both specs ask of it.
+
+    Attributes:
+        learnt: of the references.
+        vectors: of the references that were registered; of three or more, else that of no excess alone.
+    """
+
+    def __init__(self, references: Sequence[Frame], learnt: Learnt, anchor: Affine | None, *, standing: bool) -> None:
+        """Take over what was learnt; `anchor` maps the first reference to the stack, None where only stars say."""
+        self.learnt = learnt
+        self.standing = standing
+        self._first = references[0]
+        self._anchor = anchor
+        vectors = tuple(v for v in learnt.vectors if v is not None)
+        self.vectors: tuple[Vector, ...] = vectors or (NO_EXCESS,)
+        self._last: tuple[Frame, Difference | None] | None = None
+
+    def subtract(self, frame: Frame) -> Difference | None:
+        """Compare a frame; None where it cannot be registered or has no noise to compare with."""
+        if self._last is None or self._last[0] is not frame:
+            self._last = (frame, self._subtract(frame))
+        return self._last[1]
+
+    def _subtract(self, frame: Frame) -> Difference | None:
+        exposure = open_exposure(frame)
+        if exposure is None:
+            return None
+        detector = self.learnt.detector
+        exposure = exposure if detector is None else detector.correct(exposure)
+        # Cutouts of all kinds come here; what is undefined on one of them is masked, or seen in the figures.
+        with np.errstate(all="ignore"):
+            residual = subtract(exposure, self.learnt.stack, self._find_prior(frame))
+            if residual is None or not (residual.weight > 0).any():
+                return None
+            found = measure_channels(residual.difference, residual.weight, residual.match.psf)
+        return Difference(residual, found, exceed(found.channels, self.learnt.usual))
+
+    def _find_prior(self, frame: Frame) -> Affine | None:
+        if self._anchor is None:
+            return None
+        prior = find_prior(frame, self._first, standing=self.standing)
+        return None if prior is None else self._anchor.after(prior)
+
+
+def open_exposure(frame: Frame) -> Exposure | None:
+    """A frame ready to be compared; None without a valid pixel or without noise."""
+    if not frame.valid.any():
+        return None
+    exposure = expose(frame.pixels, frame.valid, find_saturation(frame))
+    return exposure if exposure.noise > 0 else None
+
+
+def find_prior(frame: Frame, reference: Frame, *, standing: bool) -> Affine | None:
+    """What the headers say, else pixel on pixel for a camera that stands still."""
+    found = map_frames(frame, reference)
+    return Affine() if found is None and standing else found
+
+
+def learn_differences(references: Sequence[Frame], *, standing: bool) -> DifferenceKnowledge | None:
+    """Learn from references; None where none of them can be used.
+
+    From three references on they say what is usual. One or two are stacked, and the usual is what noise would hardly
+    exceed: the only vector to compare with is then that of no excess.
+    """
+    opened = [(frame, exposure) for frame in references if (exposure := open_exposure(frame)) is not None]
+    if not opened:
+        return None
+    frames, exposures = [frame for frame, _ in opened], [exposure for _, exposure in opened]
+    priors = [find_prior(frame, frames[0], standing=standing) for frame in frames]
+    if len(exposures) >= LEAST_LEARNT:
+        learnt = learn(exposures, priors)
+        # A canvas as large as a frame is the frame's own grid; the way from a header to any other is not kept.
+        same = learnt.stack.known.shape == frames[0].pixels.shape
+        return DifferenceKnowledge(frames, learnt, Affine() if same else None, standing=standing)
+    pile = pile_up(exposures, priors)
+    first = pile.layers.registrations[0]
+    learnt = Learnt(pile.stack, None, learn_usual([]), ())
+    return DifferenceKnowledge(frames, learnt, None if first is None else first.to_reference, standing=standing)
+
+
+class Differences:
+    """Learns once for `residual` and `tiles`."""
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[Frame, ...], DifferenceKnowledge | None] | None = None
+
+    def learn(self, references: Sequence[Frame], *, standing: bool) -> DifferenceKnowledge | None:
+        """As `learn_differences`; the same references again are not learnt again."""
+        if self._last is None or not _is_same(self._last[0], references):
+            self._last = (tuple(references), learn_differences(references, standing=standing))
+        return self._last[1]
+
+
+def _is_same(one: Sequence[Frame], other: Sequence[Frame]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
