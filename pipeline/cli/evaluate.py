@@ -12,8 +12,10 @@ from cyclopts.validators import Number
 from pipeline.cli.app import COMMON, Common
 from pipeline.cli.output import print_json, print_table, remark, show, show_progress
 from pipeline.cli.ranges import FromOne
+from pipeline.clock import now_utc
 from pipeline.errors import UsageError
 from pipeline.evaluate.report import Measure
+from pipeline.settings import load_settings
 
 Share = Annotated[float, Parameter(validator=Number(gt=0, lt=1))]
 
@@ -24,6 +26,7 @@ def evaluate(
     spec: list[str] | None = None,
     references: Annotated[FromOne, Parameter(help="Series: so many of the first frames are learnt from.")] = 40,
     budget: Share = 0.01,
+    store: Annotated[bool, Parameter(negative="")] = False,
     common: Common = COMMON,
 ) -> int:
     """Measure how well specs tell what is odd, on folders with a truth file; intervals are 95 percent over objects.
@@ -38,6 +41,8 @@ def evaluate(
         residual, tiles, pixels or peak; may be given more than once. By default all that the protocol is asked of.
     budget
         Series and simulated: share of normal frames that may be flagged.
+    store
+        Add what was measured to the table `evaluations`.
     """
     from pipeline.evaluate.series import SeriesPlan  # noqa: PLC0415 - the difference loads slowly
     from pipeline.run.evaluate import evaluate_folder  # noqa: PLC0415
@@ -53,6 +58,11 @@ def evaluate(
         if common.json:
             for measure in found:
                 print_json(measure.to_json())
+    if store:
+        from pipeline.run.evaluate import list_rows  # noqa: PLC0415
+        from pipeline.wiring import append_evaluations  # noqa: PLC0415
+
+        append_evaluations(load_settings(common.home), list_rows(measures, at=now_utc()))
     if not common.json:
         _print_side_by_side(measures)
     return 0

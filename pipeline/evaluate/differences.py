@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.difference.build import pile_up
+from pipeline.difference.build import allocate_in_memory, pile_up
 from pipeline.difference.channels import Significance, measure_channels
+from pipeline.difference.layers import lay_out
 from pipeline.difference.learn import Learnt, learn
 from pipeline.difference.localise import localise
+from pipeline.difference.sources import no_sources
 from pipeline.difference.subtract import Exposure, Residual, expose, subtract
 from pipeline.difference.tiles import Tile
 from pipeline.difference.transform import Affine
@@ -113,7 +115,7 @@ class DifferenceKnowledge:
         if exposure is None:
             return None
         detector = self.learnt.detector
-        exposure = exposure if detector is None else detector.correct(exposure)
+        exposure = _hold(exposure if detector is None else detector.correct(exposure), self.standing)
         # Cutouts of all kinds come here; what is undefined on one of them is masked, or seen in the figures.
         with np.errstate(all="ignore"):
             residual = subtract(exposure, self.learnt.stack, self._find_prior(frame))
@@ -137,6 +139,11 @@ def open_exposure(frame: Frame) -> Exposure | None:
     return exposure if exposure.noise > 0 else None
 
 
+def _hold(exposure: Exposure, standing: bool) -> Exposure:
+    """Without sources where the camera stands still: the sky turns over it, and no star may move a frame."""
+    return replace(exposure, sources=no_sources()) if standing else exposure
+
+
 def find_prior(frame: Frame, reference: Frame, *, standing: bool) -> Affine | None:
     """What the headers say, else pixel on pixel for a camera that stands still."""
     found = map_frames(frame, reference)
@@ -152,16 +159,17 @@ def learn_differences(references: Sequence[Frame], *, standing: bool) -> Differe
     opened = [(frame, exposure) for frame in references if (exposure := open_exposure(frame)) is not None]
     if not opened:
         return None
-    frames, exposures = [frame for frame, _ in opened], [exposure for _, exposure in opened]
+    frames, exposures = [frame for frame, _ in opened], [_hold(exposure, standing) for _, exposure in opened]
     priors = [find_prior(frame, frames[0], standing=standing) for frame in frames]
     if len(exposures) >= LEAST_LEARNT:
         learnt = learn(exposures, priors)
-        # A canvas as large as a frame is the frame's own grid; the way from a header to any other is not kept.
-        same = learnt.stack.known.shape == frames[0].pixels.shape
-        return DifferenceKnowledge(frames, learnt, Affine() if same else None, standing=standing)
-    pile = pile_up(exposures, priors)
-    first = pile.layers.registrations[0]
-    learnt = Learnt(pile.stack, None, learn_usual([]), ())
+        # What is learnt does not say where its canvas lies, which follows from sources and headers alone.
+        layers = lay_out(exposures, priors, allocate_in_memory) if priors[0] is not None else None
+    else:
+        pile = pile_up(exposures, priors)
+        layers = pile.layers
+        learnt = Learnt(pile.stack, None, learn_usual([]), ())
+    first = None if layers is None else layers.registrations[0]
     return DifferenceKnowledge(frames, learnt, None if first is None else first.to_reference, standing=standing)
 
 

@@ -50,10 +50,10 @@ class PixelsKnowledge:
     _tiles: dict[tuple[Tile, tuple[int, ...]], Floats] = field(default_factory=dict)
 
     def embed_tile(self, tile: Tile, shape: tuple[int, ...]) -> Floats:
-        """Vectors of one tile of the references of a shape, (m, dimension); kept, for every frame asks for the same."""
+        """Vectors of the references' same tile, (m, dimension); kept, for every frame of a shape asks for the same."""
         if (tile, shape) not in self._tiles:
-            alike = [r for r in self.references if r.pixels.shape == shape]
-            found = [self.spec.embed(r.pixels[tile.window], r.valid[tile.window]) for r in alike]
+            windows = [(r, _scale_tile(tile, shape, r.pixels.shape).window) for r in self.references]
+            found = [self.spec.embed(r.pixels[window], r.valid[window]) for r, window in windows]
             known = [v for v in found if v is not None]
             self._tiles[tile, shape] = np.stack(known) if known else np.zeros((0, self.spec.embedding.dimension))
         return self._tiles[tile, shape]
@@ -170,6 +170,13 @@ def _scale(frame: Frame) -> Image | None:
     if spread <= 0:
         return None
     return np.where(frame.valid, (frame.pixels - middle) / np.float32(spread), np.float32(np.nan)).astype(np.float32)
+
+
+def _scale_tile(tile: Tile, shape: tuple[int, ...], to: tuple[int, ...]) -> Tile:
+    """The same part of a frame of another shape."""
+    top, bottom = (round(row * to[0] / shape[0]) for row in (tile.top, tile.bottom))
+    left, right = (round(column * to[1] / shape[1]) for column in (tile.left, tile.right))
+    return Tile(top, bottom, left, right)
 
 
 def _measure_distances(some: Floats, others: Floats) -> Floats:

@@ -95,3 +95,12 @@ def describe_ranking(heading: Heading, kind: str, items: Sequence[Item], note: s
         heading.tell(kind, "recall_at_1pct", estimate(partial(measure_recall, ranking), owners), note),
         heading.tell(kind, "precision_at_k", estimate(partial(measure_precision, ranking), owners), note),
     ]
+
+
+def tell_half(value: float | None, ladder: Sequence[float]) -> str:
+    """What to know of an S/N at half recall: whether it lies within the ladder that was tried."""
+    if not ladder:
+        return "nothing was tried"
+    if value is None:
+        return f"snr_at_half is above {max(ladder):g}, the highest tried"
+    return f"snr_at_half is at most {value:g}, the lowest tried" if value <= min(ladder) else ""

@@ -12,7 +12,7 @@ from pipeline.errors import UsageError
 from pipeline.evaluate.bootstrap import estimate, estimate_share
 from pipeline.evaluate.inject import KINDS, Optics, inject, measure_optics
 from pipeline.evaluate.metrics import find_half
-from pipeline.evaluate.report import Heading, Measure
+from pipeline.evaluate.report import Heading, Measure, tell_half
 from pipeline.evaluate.specs import Knowledge, Spec
 from pipeline.evaluate.truth import Folder, read_series
 from pipeline.frame.types import Frame
@@ -120,11 +120,5 @@ def _tell_spec(heading: Heading, knowledge: Knowledge | None, shots: Sequence[Sh
             share = estimate_share(found[chosen].tolist(), [owners[i] for i in chosen.tolist()])
             measures.append(heading.tell(f"{kind} S/N {rung:g}", "recall", share))
         half = estimate(partial(find_half, snr, found), owners)
-        measures.append(heading.tell(kind, "snr_at_half", half, _tell_half(half.value, plan.ladder)))
+        measures.append(heading.tell(kind, "snr_at_half", half, tell_half(half.value, plan.ladder)))
     return measures
-
-
-def _tell_half(value: float | None, ladder: Sequence[float]) -> str:
-    if value is None:
-        return f"above {max(ladder):g}" if ladder else ""
-    return f"at most {value:g}" if value <= min(ladder) else ""

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.errors import UsageError
 from pipeline.evaluate.bootstrap import Estimate, estimate, estimate_share
 from pipeline.evaluate.metrics import find_half
-from pipeline.evaluate.report import Heading, Item, Measure, describe_ranking
+from pipeline.evaluate.report import Heading, Item, Measure, describe_ranking, tell_half
 from pipeline.evaluate.series import find_threshold
 from pipeline.evaluate.specs import Spec
 from pipeline.evaluate.truth import Folder, Simulated, read_simulated
@@ -72,9 +72,9 @@ def _tell_spec(heading: Heading, judged: Sequence[Judged], asked: int, budget: f
     for kind in kinds:
         own = [j for j in judged if j.row.odd and j.row.kind == kind]
         measures += describe_ranking(heading, kind, _list_items([*own, *normal]), note)
-        for snr in sorted({j.row.snr for j in own if j.row.snr is not None}):
-            items = _list_items([*(j for j in own if j.row.snr == snr), *normal])
-            measures += describe_ranking(heading, f"{kind} S/N {snr:g}", items)[::2]
+        for rung in dict.fromkeys(j.row.rung for j in sorted(own, key=lambda j: j.row.snr or 0.0) if j.row.rung):
+            items = _list_items([*(j for j in own if j.row.rung == rung), *normal])
+            measures += describe_ranking(heading, f"{kind} {rung}", items)[::2]
     measures += _average(heading, measures, kinds)
     told = [(j.flagged, j.row.file) for j in normal if j.flagged is not None]
     flagged = estimate_share([bool(f) for f, _ in told], [file for _, file in told])
@@ -82,7 +82,7 @@ def _tell_spec(heading: Heading, judged: Sequence[Judged], asked: int, budget: f
     points = [j for j in judged if j.row.kind == POINT and j.row.snr is not None and j.flagged is not None]
     snr_of, hit = (np.asarray(v, dtype=np.float64) for v in ([j.row.snr for j in points], [j.flagged for j in points]))
     half = estimate(partial(find_half, snr_of, hit), [j.row.file for j in points])
-    return [*measures, heading.tell(POINT, "snr_at_half", half)]
+    return [*measures, heading.tell(POINT, "snr_at_half", half, tell_half(half.value, snr_of.tolist()))]
 
 
 def _list_items(judged: Sequence[Judged]) -> list[Item]:

@@ -178,7 +178,7 @@ def read_masked(folder: Folder) -> list[Masked]:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """A simulated frame; `snr` is that of its ladder's rung, None where it has none."""
+    """A simulated frame; `rung` names the strength of what it carries, `snr` is None where it has none."""
 
     file: str
     reference: bool
@@ -186,6 +186,7 @@ class Simulated:
     kind: str
     odd: bool
     snr: float | None
+    rung: str
 
 
 def read_simulated(folder: Folder) -> list[Simulated]:
@@ -198,14 +199,18 @@ def read_simulated(folder: Folder) -> list[Simulated]:
     def build(row: Row) -> Simulated:
         if row["role"] not in ("reference", "science"):
             raise ValueError(f"role {row['role']!r} is neither reference nor science")
-        snr = _read_number(row["snr"], "snr")
+        snr, depth = _read_number(row["snr"], "snr"), _read_number(row.get("depth", ""), "depth")
+        snr = None if snr is None or snr <= 0 else float(f"{snr:.2g}")
+        # A cloud's ladder is one of depths; the S/N that it reaches is another on every frame.
+        by_depth = row["kind"] == "cloud" and depth is not None
         return Simulated(
             row["file"],
             row["role"] == "reference",
             row["field"],
             row["kind"],
             bool(_read_label(row["label"])),
-            None if snr is None or snr <= 0 else float(f"{snr:.2g}"),
+            snr,
+            f"depth {depth:.2g}" if by_depth else "" if snr is None else f"S/N {snr:g}",
         )
 
     return folder.parse(("file", "role", "field", "kind", "label", "snr"), build)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import UnreadableFrameError, UsageError
 from pipeline.evaluate.protocols import evaluate
@@ -12,6 +14,7 @@ from pipeline.evaluate.series import SeriesPlan
 from pipeline.evaluate.truth import Folder
 from pipeline.frame.fits import decode
 from pipeline.frame.types import DecodeLimits, Frame
+from pipeline.run.lake import CODE_VERSION
 
 TRUTH_NAME = "truth.csv"
 
@@ -52,3 +55,12 @@ def evaluate_folder(
         UsageError: the folder, its truth or a frame in it cannot be used, or a name is not known.
     """
     return evaluate(protocol, open_folder(path, DecodeLimits()), specs, plan, tell)
+
+
+def list_rows(measures: Sequence[Measure], *, at: datetime) -> list[dict[str, Any]]:
+    """Rows of `evaluations`; at is naive UTC."""
+    own = ("protocol", "folder", "spec", "kind", "metric", "value", "low", "high", "note")
+    return [
+        {name: getattr(m, name) for name in own} | {"at": at, "n_objects": m.objects, "code_version": CODE_VERSION}
+        for m in measures
+    ]

@@ -204,6 +204,23 @@ REFERENCE_MEMBERS = _table(
     required=("reference_set", "frame_id"),
 )
 
+EVALUATIONS = _table(
+    "evaluations",
+    ("at", _TIME),
+    ("protocol", _TEXT),  # paired | kinds | unpaired | series | masks | clouds | simulated
+    ("folder", _TEXT),
+    ("spec", _TEXT),
+    ("kind", _TEXT),
+    ("metric", _TEXT),
+    ("value", _REAL),  # null where it cannot be told
+    ("low", _REAL),  # ends of the 95 percent interval over objects
+    ("high", _REAL),
+    ("n_objects", _INT),
+    ("note", _TEXT),
+    ("code_version", _TEXT),
+    required=("protocol", "folder", "spec", "metric"),
+)
+
 TABLES: tuple[TableDefinition, ...] = (
     FRAMES,
     DELIVERIES,
@@ -211,4 +228,5 @@ TABLES: tuple[TableDefinition, ...] = (
     VERDICTS,
     DETECTIONS,
     REFERENCE_MEMBERS,
+    EVALUATIONS,
 )
