@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ Vector = NDArray[np.float32]
 
 LEAST_LEARNT = 3
 """References from which on their own residuals say what is usual."""
+
+_SPOTS = ("point", "streak", "hot_pixels")
 
 NO_EXCESS = flatten(np.zeros(DIMENSION - 1))
 """The vector of a frame that shows nothing over the usual."""
@@ -76,14 +79,18 @@ class Difference:
         """Height and width of the frame."""
         return (self.found.point.shape[0], self.found.point.shape[1])
 
-    def mark_tiles(self, tiles: Sequence[Tile]) -> Mask:
-        """Tiles with a place that is listed, or with a pixel taken for a cosmic ray."""
+    @cached_property
+    def places(self) -> list[tuple[float, float]]:
+        """Points, streaks and hot pixels that stand out."""
         stamp = self.residual.match.psf
         # The round Gaussian of as much noise-equivalent area, 4 pi sigma^2.
         fwhm = 2.3548 * math.sqrt(1 / (4 * math.pi * float(np.square(stamp).sum())))
-        spots = [p for p in localise(self.found, fwhm) if p.kind in ("point", "streak", "hot_pixels")]
+        return [(p.x, p.y) for p in localise(self.found, fwhm) if p.kind in _SPOTS]
+
+    def mark_tiles(self, tiles: Sequence[Tile]) -> Mask:
+        """Tiles with a place that is listed, or with a pixel taken for a cosmic ray."""
         rays = self.residual.cosmic_rays
-        return np.asarray([bool(rays[t.window].any()) or any(t.holds(p.x, p.y) for p in spots) for t in tiles])
+        return np.asarray([bool(rays[t.window].any()) or any(t.holds(*place) for place in self.places) for t in tiles])
 
 
 class DifferenceKnowledge:

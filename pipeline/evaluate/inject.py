@@ -42,7 +42,16 @@ def measure_optics(frame: Frame) -> Optics | None:
     return Optics(frame, exposure, measure_psf(exposure.light, exposure.usable, exposure.sources, exposure.noise))
 
 
-def inject(optics: Optics, kind: str, snr: float, rng: np.random.Generator) -> Frame:
+@dataclass(frozen=True, eq=False, slots=True)
+class Injected:
+    """A frame with light added, and the middle of that light, px."""
+
+    frame: Frame
+    x: float
+    y: float
+
+
+def inject(optics: Optics, kind: str, snr: float, rng: np.random.Generator) -> Injected:
     """Add light of a kind at a random place of bare sky.
 
     The light is F p with F = snr * noise / sqrt(sum p^2): the S/N of the matched filter where sky noise alone counts.
@@ -64,7 +73,7 @@ def inject(optics: Optics, kind: str, snr: float, rng: np.random.Generator) -> F
     top, left = max(0, row - reach), max(0, column - reach)
     window = pixels[top : row + reach + 1, left : column + reach + 1]
     window += light[top - (row - reach) :, left - (column - reach) :][: window.shape[0], : window.shape[1]]
-    return replace(optics.frame, pixels=pixels)
+    return Injected(replace(optics.frame, pixels=pixels), x, y)
 
 
 def _draw_streak(psf: Image, angle: float) -> Image:

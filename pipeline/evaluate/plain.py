@@ -92,6 +92,10 @@ class PixelsComparison:
             found.append(float(_measure_distances(own[None], theirs).min()) if own is not None and len(theirs) else 0.0)
         return np.asarray(found)
 
+    def list_places(self) -> list[tuple[float, float]]:
+        """None: nothing is registered."""
+        return []
+
     def mark_tiles(self, tiles: Sequence[Tile]) -> Mask:
         """Tiles far above the middle one."""
         return mark_outstanding(self.rate_tiles(tiles))
@@ -155,6 +159,10 @@ class PeakComparison:
             peaks = [float(np.nanmax(a)) for a in apart if np.isfinite(a).any()]
             found.append(min(peaks, default=0.0))
         return np.asarray(found)
+
+    def list_places(self) -> list[tuple[float, float]]:
+        """None: nothing is registered."""
+        return []
 
     def mark_tiles(self, tiles: Sequence[Tile]) -> Mask:
         """Tiles far above the middle one."""

@@ -29,6 +29,9 @@ class Comparison(Protocol):
     def rate_tiles(self, tiles: Sequence[Tile]) -> Floats:
         """How odd each tile is, (n,)."""
 
+    def list_places(self) -> list[tuple[float, float]]:
+        """Places (x, y) of points and streaks that the spec would list; none where it has no places."""
+
     def mark_tiles(self, tiles: Sequence[Tile]) -> Mask:
         """Tiles that the spec would point at, (n,)."""
 

@@ -70,6 +70,10 @@ class ResidualComparison:
         """Length of what each tile adds to the frame's vector, over the constant."""
         return _rate(cut_tiles(self.difference.excess, self.difference.shape, tiles, tuple(GRIDS)))
 
+    def list_places(self) -> list[tuple[float, float]]:
+        """Of the difference."""
+        return self.difference.places
+
     def mark_tiles(self, tiles: Sequence[Tile]) -> Mask:
         """What is listed."""
         return self.difference.mark_tiles(tiles)
@@ -127,6 +131,10 @@ class TilesComparison:
     def rate_tiles(self, tiles: Sequence[Tile]) -> Floats:
         """Amplitude of each tile over no excess at all."""
         return _rate(cut_tiles(self.difference.excess, self.difference.shape, tiles))
+
+    def list_places(self) -> list[tuple[float, float]]:
+        """Of the difference."""
+        return self.difference.places
 
     def mark_tiles(self, tiles: Sequence[Tile]) -> Mask:
         """What is listed."""

@@ -135,6 +135,18 @@ def test_series_counts_false_alarms_and_finds_what_is_bright(series):
     assert found["residual", "point S/N 1", "recall"].value < 0.5
     assert 1 < found["residual", "point", "snr_at_half"].value < 60
     assert found["pixels", "point S/N 60", "recall"].value < found["residual", "point S/N 60", "recall"].value
+    assert found["residual", "point S/N 60", "recall_of_place"].value == 1.0
+    assert found["residual", "point S/N 1", "recall_of_place"].value < 0.5
+    assert found["residual", "normal", "places_per_frame"].value < 3
+    assert ("pixels", "point S/N 60", "recall_of_place") not in found
+
+
+def test_a_frame_that_is_flagged_as_it_is_says_nothing_of_what_is_added(series):
+    plan = SeriesPlan(references=10, budget=0.999, ladder=(60.0,))
+    found = measure("series", series, ["residual"], plan)
+    flagged = found["residual", "normal", "flagged_share"].value
+    assert flagged > 0
+    assert found["residual", "point S/N 60", "recall"].value <= 1 - flagged + 1e-9
 
 
 def test_masks_of_pixels_and_of_tracks(tmp_path):
@@ -297,7 +309,7 @@ def test_injected_light_has_the_signal_to_noise_asked_for(series):
     optics = measure_optics(frame)
     rng = np.random.default_rng(1)
     for kind in ("point", "streak"):
-        added = inject(optics, kind, 10.0, rng).pixels.astype(np.float64) - frame.pixels
+        added = inject(optics, kind, 10.0, rng).frame.pixels.astype(np.float64) - frame.pixels
         # The matched filter over the light's own shape: sqrt(sum of squares) over the noise.
         assert np.sqrt(np.square(added).sum()) / optics.exposure.noise == pytest.approx(10.0, rel=1e-3)
         assert added.min() > -1e-3
