@@ -31,6 +31,9 @@ Vector = NDArray[np.float32]
 LEAST_LEARNT = 3
 """References from which on their own residuals say what is usual."""
 
+LEAST_SIDE_PX = 17
+"""Smaller frames do not hold half of a PSF's stamp, of 33 px at most, which the filters need."""
+
 _SPOTS = ("point", "streak", "hot_pixels")
 
 NO_EXCESS = flatten(np.zeros(DIMENSION - 1))
@@ -139,8 +142,8 @@ class DifferenceKnowledge:
 
 
 def open_exposure(frame: Frame) -> Exposure | None:
-    """A frame ready to be compared; None without a valid pixel or without noise."""
-    if not frame.valid.any():
+    """A frame ready to be compared; None where it is too small, or without a valid pixel or noise."""
+    if not frame.valid.any() or min(frame.pixels.shape) < LEAST_SIDE_PX:
         return None
     exposure = expose(frame.pixels, frame.valid, find_saturation(frame))
     return exposure if exposure.noise > 0 else None

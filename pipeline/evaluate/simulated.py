@@ -82,7 +82,8 @@ def _tell_spec(heading: Heading, judged: Sequence[Judged], asked: int, budget: f
     points = [j for j in judged if j.row.kind == POINT and j.row.snr is not None and j.flagged is not None]
     snr_of, hit = (np.asarray(v, dtype=np.float64) for v in ([j.row.snr for j in points], [j.flagged for j in points]))
     half = estimate(partial(find_half, snr_of, hit), [j.row.file for j in points])
-    return [*measures, heading.tell(POINT, "snr_at_half", half, tell_half(half.value, snr_of.tolist()))]
+    notes = (tell_half(half.value, snr_of.tolist()), f"{flagged.value or 0:.0%} of normal frames are flagged too")
+    return [*measures, heading.tell(POINT, "snr_at_half", half, "; ".join(note for note in notes if note))]
 
 
 def _list_items(judged: Sequence[Judged]) -> list[Item]:

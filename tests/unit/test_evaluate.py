@@ -18,7 +18,7 @@ from pipeline.evaluate.inject import inject, measure_optics
 from pipeline.evaluate.places import map_frames
 from pipeline.evaluate.protocols import PROTOCOLS
 from pipeline.evaluate.series import SeriesPlan
-from pipeline.frame.types import DecodeLimits
+from pipeline.frame.types import DecodeLimits, Frame
 from pipeline.run.evaluate import evaluate_folder, list_rows, open_folder
 
 SIGMA_PX = 1.3
@@ -124,6 +124,38 @@ def test_a_pair_that_cannot_be_compared_counts_as_not_found(tmp_path):
     found = measure("paired", tmp_path, ["tiles"])["tiles", "asteroid", "roc_auc"]
     assert found.value == 0.5
     assert "1 pairs could not be compared" in found.note
+
+
+@pytest.mark.parametrize("standing", [False, True])
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng: draw_stars((64, 64), list_stars(rng, (64, 64), 8), NOISE, rng),
+        lambda rng: draw_stars((40, 40), [], NOISE, rng),
+        lambda rng: draw_stars((9, 9), [], NOISE, rng),
+        lambda rng: draw_stars((17, 30), [(9, 9, 5_000)], NOISE, rng),
+        lambda rng: np.where(np.arange(40)[:, None] < 20, np.nan, draw_stars((40, 40), [], NOISE, rng)),
+        lambda rng: np.full((40, 40), np.nan) + 0 * rng.random(),
+        lambda _: np.ones((40, 40)),
+    ],
+    ids=["strangers", "no-stars", "tiny", "small", "half", "nothing", "flat"],
+)
+def test_no_frame_is_too_odd_to_ask_about(make, count, standing):
+    rng = np.random.default_rng(4)
+    *references, frame = (
+        Frame("x", "x", p.astype(np.float32), np.isfinite(p), {}, 0, -32) for p in (make(rng) for _ in range(count + 1))
+    )
+    for spec in find_specs(["residual", "tiles", "pixels", "peak"]):
+        learnt = spec.learn(references, standing=standing)
+        found = None if learnt is None else learnt.compare(frame)
+        if found is None:
+            continue
+        tiles = lay_tiles(frame.pixels.shape, (3, 3))
+        assert np.isfinite(found.score)
+        assert np.isfinite(found.rate_tiles(tiles)).all()
+        assert found.mark_tiles(tiles).shape == (9,)
+        assert np.isfinite(learnt.usual).all()
 
 
 def test_series_counts_false_alarms_and_finds_what_is_bright(series):
