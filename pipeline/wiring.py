@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
@@ -176,6 +176,17 @@ def archive_home(
     before = now_utc() - timedelta(days=settings.archive.after_days)
     with lock_home(settings.home, settings.lock_seconds), closing(open_tables(settings)) as tables:
         return archive_originals(tables, open_originals(settings), before, dry_run=dry_run, on_progress=on_progress)
+
+
+def append_evaluations(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add measurements to the table `evaluations`.
+
+    Raises:
+        LockedError: another process has the home open for writing.
+        TransientError: a store or disk did not answer.
+    """
+    with lock_stores(settings), closing(open_tables(settings)) as tables:
+        tables.append("evaluations", rows)
 
 
 def maintain_home(

@@ -53,6 +53,7 @@ _COMMANDS = {
     "sql": ("pipeline.cli.sql:sql", "Ask a question in Presto's SQL."),
     "verify": ("pipeline.cli.tables:verify", "Prove that source, tables, vectors and originals agree."),
     "archive": ("pipeline.cli.tables:archive", "Move old originals to the archive."),
+    "evaluate": ("pipeline.cli.evaluate:evaluate", "How well specs tell what is odd, on folders with a truth file."),
     "maintain": ("pipeline.cli.maintain:maintain", "Tidy tables and vectors: merge, expire, remove orphans, compact."),
     "flows": ("pipeline.cli.flows:flows", "Serve or deploy the Prefect flows."),
     "topic": ("pipeline.cli.topic:topic", "The Kafka topic that frames come in: lag, dead letters, re-drive."),

@@ -97,14 +97,14 @@ def _level_sky(sky: NDArray[np.float64], usual: Usual) -> NDArray[np.float64]:
     return np.asarray((sky - middle) / spread)
 
 
-def list_unusual(places: Sequence[Place], usual: Usual) -> tuple[Place, ...]:
-    """Those places that are higher than the references' own; the first of all where none is.
+def list_unusual(places: Sequence[Place], usual: Usual, *, at_least: int = 1) -> tuple[Place, ...]:
+    """Those places that are higher than the references' own; the first of all where fewer are.
 
     A share of the cells of any normal frame lies above the level of its channel, by one scale on average: of these
     some one in a hundred and fifty lies as far above it as is asked for here.
     """
     kept = tuple(p for p in places if abs(p.sigma) >= _find_bar(p, usual))
-    return kept or tuple(places[:1])
+    return kept if len(kept) >= at_least else tuple(places[:at_least])
 
 
 def _find_bar(place: Place, usual: Usual) -> float:
@@ -134,4 +134,6 @@ def map_by_wcs(
     xs, ys = (np.linspace(0, length - 1, 3) for length in reversed(shape))
     x, y = (values.ravel() for values in np.meshgrid(xs, ys))
     found = pixel_to_pixel(header, anchor, list(zip(x.tolist(), y.tolist(), strict=True)))
-    return None if found is None else to_stack.after(fit_affine(x, y, found[:, 0], found[:, 1]))
+    at = None if found is None else fit_affine(x, y, found[:, 0], found[:, 1])
+    # What stretches or mirrors is of another camera, or no WCS to go by.
+    return to_stack.after(at) if at is not None and at.is_sound() else None

@@ -257,6 +257,23 @@ SENSITIVITY = _table(
     required=("model",),
 )
 
+EVALUATIONS = _table(
+    "evaluations",
+    ("at", _TIME),
+    ("protocol", _TEXT),  # paired | kinds | unpaired | series | masks | clouds | simulated
+    ("folder", _TEXT),
+    ("spec", _TEXT),
+    ("kind", _TEXT),
+    ("metric", _TEXT),
+    ("value", _REAL),  # null where it cannot be told
+    ("low", _REAL),  # ends of the 95 percent interval over objects
+    ("high", _REAL),
+    ("n_objects", _INT),
+    ("note", _TEXT),
+    ("code_version", _TEXT),
+    required=("protocol", "folder", "spec", "metric"),
+)
+
 TABLES: tuple[TableDefinition, ...] = (
     FRAMES,
     DELIVERIES,
@@ -266,4 +283,5 @@ TABLES: tuple[TableDefinition, ...] = (
     REFERENCE_MEMBERS,
     MODELS,
     SENSITIVITY,
+    EVALUATIONS,
 )

@@ -193,6 +193,14 @@ REFERENCE_MEMBERS = [
     member("f5", "b5", "pixels", "remove", at(11, 14)),  # at the same instant: doubtful, so out
 ]
 
+EVALUATIONS = [
+    {"at": at(12, 6), "protocol": "paired", "folder": "ztf", "spec": "tiles", "kind": "asteroid", "metric": "roc_auc",
+     "value": 0.99, "low": 0.97, "high": 1.0, "n_objects": 79, "note": "", "code_version": "0.1.0"},
+    {"at": at(12, 6), "protocol": "series", "folder": "field", "spec": "pixels", "kind": "point",
+     "metric": "snr_at_half", "value": None, "low": None, "high": None, "n_objects": 31, "note": "above 20",
+     "code_version": "0.1.0"},
+]  # fmt: skip
+
 ROWS: dict[str, list[dict[str, Any]]] = {
     "frames": FRAMES,
     "deliveries": DELIVERIES,
@@ -200,6 +208,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "verdicts": VERDICTS,
     "detections": DETECTIONS,
     "reference_members": REFERENCE_MEMBERS,
+    "evaluations": EVALUATIONS,
 }
 
 
