@@ -76,7 +76,14 @@ class SearchSettings(Section):
         0.01
     )
     neighbours: Annotated[int, Field(ge=1, le=100, description="Nearest references kept with a verdict")] = 3
-    min_references: Annotated[int, Field(ge=3, description="Fewer than this in a cell: no_reference")] = 5
+    min_references: Annotated[
+        int,
+        Field(
+            ge=3,
+            description="Fewer than this in a cell: calibrated by references elsewhere on the sky, where the cell has "
+            "two and elsewhere are twice as many as this; else no_reference",
+        ),
+    ] = 5
     exposure_factor: Annotated[
         float, Field(ge=1, le=_MOST_FACTOR, description="Exposures within this factor are comparable")
     ] = 2.0
