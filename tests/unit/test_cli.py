@@ -48,7 +48,11 @@ WRONG = [
     ["reference", "add"], ["reference", "add", "missing"], ["reference", "remove"], ["reference", "remove", "nobody"],
     ["reference", "no-such"], ["reference", "add", "file.fits", "--embedding", "no-such"],
     ["verdicts", "--status", "odd"], ["verdicts", "--night", "yesterday"], ["verdicts", "--limit", "few"],
-    ["verdicts", "--limit", "-1"], ["explain"], ["explain", "nobody"], ["explain", "nobody", "--replay"],
+    ["verdicts", "--limit", "-1"], ["verdicts", "--alarms", "1"], ["verdicts", "--fdr", "0.1"],
+    *(["verdicts", "--night", "2026-03-12", *more]
+      for more in (["--alarms", "1", "--fdr", "0.1"], ["--alarms", "0"], ["--alarms", "-1"], ["--alarms", "nan"],
+                   ["--alarms", "inf"], ["--alarms", "few"], ["--fdr", "0"], ["--fdr", "1"], ["--fdr", "nan"])),
+    ["explain"], ["explain", "nobody"], ["explain", "nobody", "--replay"],
     ["sql"], ["sql", "select"], ["sql", "select 1; select 2"], ["sql", "drop table frames"],
     ["sql", "--query", "no-such"],
     ["sql", "select 1", "--query", "flagged_per_night"], ["sql", "--query", "flagged_per_night", "--set", "novalue"],
