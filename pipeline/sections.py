@@ -100,6 +100,14 @@ class SearchSettings(Section):
         return moment if moment is None or moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
+class PromoteSettings(Section):
+    """What it takes to become a reference by rule, where `reference promote` is run."""
+
+    days: Annotated[float, Field(ge=0, le=_MOST_DAYS, description="Observed at least this long ago")] = 30.0
+    most: Annotated[int, Field(ge=1, description="A cell with this many references gets no more")] = 50
+    p: Annotated[float, Field(ge=0, le=1, description="Every newest verdict has at least this p-value")] = 0.2
+
+
 class BatchSettings(Section):
     """Micro-batches: how many frames one commit covers."""
 

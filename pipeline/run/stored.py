@@ -76,22 +76,27 @@ def list_verdicts(
             where["night"] = [date.fromisoformat(night)]
         except ValueError as error:
             raise UsageError(f"{night!r} is no night; write it as YYYY-MM-DD") from error
-    newest: dict[tuple[str, str], Row] = {}
-    for row in sorted(tables.scan("verdicts", where=where).to_pylist(), key=lambda r: r["judged_at"]):
-        newest[row["frame_id"], row["embedding"] or ""] = row
-    judged = {frame_id: row["judged_at"] for (frame_id, embedding), row in newest.items() if embedding}
-    # Only now: an older verdict of this status may have been overruled; so may `unreadable`, by any other.
-    standing = [
-        row
-        for (frame_id, embedding), row in newest.items()
-        if embedding or judged.get(frame_id, row["judged_at"]) <= row["judged_at"]
-    ]
+    standing = find_standing(tables.scan("verdicts", where=where).to_pylist())
     if bound is not None:
         standing = _choose_odd(standing, bound)
+    # Only now: an older verdict of this status may have been overruled.
     chosen = [row for row in standing if status in (None, row["status"])]
     rows = sorted(chosen, key=lambda r: (r["p_value"] is None, r["p_value"], r["name"]))[:limit]
     detections = load_detections(tables, [r["verdict_id"] for r in rows if r["status"] == "anomaly"])
     return [report_of(r["name"], r, detections.get(r["verdict_id"], [])) for r in rows]
+
+
+def find_standing(rows: Sequence[Row]) -> list[Row]:
+    """Of these verdicts the newest of each frame and embedding; `unreadable`, which has none, is overruled by any."""
+    newest: dict[tuple[str, str], Row] = {}
+    for row in sorted(rows, key=lambda r: r["judged_at"]):
+        newest[row["frame_id"], row["embedding"] or ""] = row
+    judged = {frame_id: row["judged_at"] for (frame_id, embedding), row in newest.items() if embedding}
+    return [
+        row
+        for (frame_id, embedding), row in newest.items()
+        if embedding or judged.get(frame_id, row["judged_at"]) <= row["judged_at"]
+    ]
 
 
 def _choose_odd(rows: Sequence[Row], bound: Bound) -> list[Row]:

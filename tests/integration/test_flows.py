@@ -115,7 +115,8 @@ def read_odd() -> dict[str, str]:
 
 def test_the_ui_and_all_deployments_are_there(served):
     names = {d["name"] for d in served.call("/deployments/filter", {})}
-    assert names == {"spool", "topic", "add", "audit", "nightly-archive", "nightly-maintain", "nightly-verify"}
+    nightly = {f"nightly-{name}" for name in ("archive", "maintain", "verify")}
+    assert names == {"spool", "topic", "add", "learn", "promote", "audit", *nightly}
     form = served.call("/deployments/name/ingest/spool")
     assert form["parameters"]["source"] == {"spool": str(served.home / "spool")}
     assert form["parameter_openapi_schema"]["definitions"]["IngestOptions"]["properties"]["batch"]["title"]
