@@ -160,6 +160,27 @@ def tell_sensitivity(rows: Sequence[Line]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def tabulate_promotions(lines: Sequence[Line], most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    """One row a frame, at most `most`."""
+    keys = ("name", "action", "p_value", "obs_time", "reason")
+    return [{key.replace("_", "-"): _cell(show(line.get(key))) for key in keys} for line in lines[:most]]
+
+
+def tell_promotions(lines: Sequence[Line]) -> str:
+    """Which frames became references by rule, and why."""
+    parts = ["# References by rule", summarise_promotions(lines)]
+    parts += [f"- **{escape(line['name'])}** {line['action']}: {escape(line['reason'])}" for line in lines[:_MOST_TOLD]]
+    if any(line["action"] == "added" for line in lines):
+        parts.append("To take one back: `oddframe reference remove NAME`; it is not proposed again.")
+    return "\n\n".join(parts) + "\n"
+
+
+def summarise_promotions(lines: Sequence[Line]) -> str:
+    """How many frames of which outcome."""
+    counts = Counter(line["action"] for line in lines)
+    return ", ".join(f"{count} {action}" for action, count in counts.items()) + "." if lines else "No frame joined."
+
+
 def tell_archive(steps: Sequence[Line]) -> str:
     """What was moved, or would be, and what is wrong."""
     parts = [_head("Archive", steps), summarise_archive(steps)]

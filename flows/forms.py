@@ -122,6 +122,33 @@ class SensitivityOptions(_Form):
     ] = 10
 
 
+class PromoteOptions(_Form):
+    """What it takes to become a reference by rule."""
+
+    dry_run: Annotated[bool, Field(title="Dry run", description="Say what would join, and change nothing.")] = False
+    days: Annotated[
+        float | None,
+        Field(ge=0, title="Cool-down, days", description="Observed at least this long ago; none: as the settings say."),
+    ] = None
+    most: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            title="References of a cell",
+            description="A cell with this many gets no more; none: as the settings say.",
+        ),
+    ] = None
+    p: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            title="Least p-value",
+            description="Every newest verdict has at least this; none: as the settings say.",
+        ),
+    ] = None
+
+
 class ArchiveOptions(_Form):
     """What grows old and when."""
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from prefect import State, flow, get_run_logger
 
-from flows.artifacts import summarise_reports, tabulate_audit, tabulate_lessons, tell_audit, tell_lessons
-from flows.forms import FileList, ReferenceOptions, embedding_name
+from flows.artifacts import (
+    summarise_promotions,
+    summarise_reports,
+    tabulate_audit,
+    tabulate_lessons,
+    tabulate_promotions,
+    tell_audit,
+    tell_lessons,
+    tell_promotions,
+)
+from flows.forms import FileList, PromoteOptions, ReferenceOptions, embedding_name
 from flows.publish import conclude, publish_reports, publish_story, track
-from flows.tasks import audit_lake, ingest_batch, learn_fields, load_patient_settings
+from flows.tasks import audit_lake, ingest_batch, learn_fields, load_patient_settings, promote_normal
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.report import Report
 from pipeline.run.sweep import Sweep, plan_files
-from pipeline.wiring import open_lake
+from pipeline.wiring import build_promotion, open_lake
 
 _OPTIONS = ReferenceOptions()
+_PROMOTE = PromoteOptions()
 
 
 @flow(name="reference-add", flow_run_name="reference-add {source.label}")
@@ -44,6 +54,24 @@ def learn() -> State[None]:
         lessons = learn_fields(lake, get_run_logger().info)
     message = f"{sum(line['outcome'] == 'learnt' for line in lessons)} of {len(lessons)} fields learnt."
     publish_story("models", tell_lessons(lessons), tabulate_lessons(lessons), message)
+    return conclude(message)
+
+
+@flow(name="reference-promote")
+def promote(options: PromoteOptions = _PROMOTE) -> State[None]:
+    """Make normal frames references by rule; each is named here, and in the log of members with its reason.
+
+    Args:
+        options: What it takes, and whether anything is changed.
+    """
+    settings = load_patient_settings()
+    rule = build_promotion(settings, days=options.days, most=options.most, p=options.p)
+    with open_lake(settings) as lake:
+        lines = promote_normal(lake, rule, dry_run=options.dry_run)
+        if not options.dry_run:
+            learn_fields(lake, get_run_logger().info)
+    message = summarise_promotions(lines)
+    publish_story("promotion", tell_promotions(lines), tabulate_promotions(lines), message)
     return conclude(message)
 
 

@@ -16,11 +16,13 @@ from prefect.tasks import Task, exponential_backoff
 
 from pipeline.clock import now_utc
 from pipeline.errors import TransientError
+from pipeline.judge.promotion import PromotionRule
 from pipeline.parts import open_originals
 from pipeline.run.archive import Progress, verify_checksums
 from pipeline.run.batch import IngestRequest
 from pipeline.run.lake import Lake
 from pipeline.run.learn import learn_models
+from pipeline.run.promote import promote_frames
 from pipeline.run.reference import audit_references
 from pipeline.run.repair import repair_lake
 from pipeline.run.report import Report
@@ -118,6 +120,12 @@ def learn_fields(lake: Lake, tell: Callable[[str], None], *, anew: bool = False)
 def try_injected(lake: Lake, night: date | None, trials: int, tell: Callable[[str], None]) -> list[Curve]:
     """Recall of each kind in each field of a night; the newest night where none is named."""
     return list(measure_sensitivity(lake, night, Ladder(trials=trials), tell))
+
+
+@task(**_again("make normal frames references by rule"))
+def promote_normal(lake: Lake, rule: PromotionRule, *, dry_run: bool) -> list[Line]:
+    """Those that the rule names; may be stopped anywhere and run again."""
+    return promote_frames(lake, rule, dry_run=dry_run)
 
 
 @task(**_again("compare every reference with the others"))

@@ -53,6 +53,7 @@ class Prefilter:
         obs_after: earliest observation time of a reference, or None for no bound.
         obs_before: latest observation time of a reference, or None for no bound.
         model: what the vectors were made with, exact; None: vectors that take no model.
+        anywhere: references of any zone match, and those without a position; `zones` says nothing then.
     """
 
     instrument: str | None
@@ -63,6 +64,7 @@ class Prefilter:
     obs_after: datetime | None = None
     obs_before: datetime | None = None
     model: str | None = None
+    anywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,9 @@ class ReferenceVectors(Protocol):
 
     def members(self, spec: VectorSpec, prefilter: Prefilter, limit: int) -> list[str]:
         """Frame ids of the references that pass the prefilter, in id order, at most `limit`."""
+
+    def zones(self, spec: VectorSpec, prefilter: Prefilter) -> dict[str, int | None]:
+        """Zones of the references that pass the prefilter, by frame id; None without a position."""
 
     def fetch(self, spec: VectorSpec, frame_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Stored vectors of these frames; unknown ids are absent from the answer."""

@@ -76,7 +76,14 @@ class SearchSettings(Section):
         0.01
     )
     neighbours: Annotated[int, Field(ge=1, le=100, description="Nearest references kept with a verdict")] = 3
-    min_references: Annotated[int, Field(ge=3, description="Fewer than this in a cell: no_reference")] = 5
+    min_references: Annotated[
+        int,
+        Field(
+            ge=3,
+            description="Fewer than this in a cell: calibrated by references elsewhere on the sky, where the cell has "
+            "two and elsewhere are twice as many as this; else no_reference",
+        ),
+    ] = 5
     exposure_factor: Annotated[
         float, Field(ge=1, le=_MOST_FACTOR, description="Exposures within this factor are comparable")
     ] = 2.0
@@ -91,6 +98,14 @@ class SearchSettings(Section):
     @classmethod
     def _to_naive_utc(cls, moment: datetime | None) -> datetime | None:
         return moment if moment is None or moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+class PromoteSettings(Section):
+    """What it takes to become a reference by rule, where `reference promote` is run."""
+
+    days: Annotated[float, Field(ge=0, le=_MOST_DAYS, description="Observed at least this long ago")] = 30.0
+    most: Annotated[int, Field(ge=1, description="A cell with this many references gets no more")] = 50
+    p: Annotated[float, Field(ge=0, le=1, description="Every newest verdict has at least this p-value")] = 0.2
 
 
 class BatchSettings(Section):

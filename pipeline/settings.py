@@ -27,6 +27,7 @@ from pipeline.sections import (
     MaintainSettings,
     MilvusSettings,
     PrestoSettings,
+    PromoteSettings,
     SearchSettings,
     Section,
     SkySettings,
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     sky: SkySettings = SkySettings()
     embed: EmbedSettings = EmbedSettings()
     search: SearchSettings = SearchSettings()
+    promote: PromoteSettings = PromoteSettings()
     batch: BatchSettings = BatchSettings()
     archive: ArchiveSettings = ArchiveSettings()
     maintain: MaintainSettings = MaintainSettings()

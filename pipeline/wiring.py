@@ -19,6 +19,7 @@ from pipeline.errors import LockedError, StoreError, TransientError, UsageError
 from pipeline.frame.types import DecodeLimits, SkyRules
 from pipeline.judge.eligibility import load_rules
 from pipeline.judge.prefilter import SearchRules
+from pipeline.judge.promotion import PromotionRule
 from pipeline.parts import choose, open_log, open_models, open_originals, open_sql, open_tables, open_vectors
 from pipeline.ports import FrameSource, VectorStore
 from pipeline.run.lake import JudgeRules, Lake
@@ -253,6 +254,18 @@ def build_rules(settings: Settings) -> JudgeRules:
         eligibility=load_rules(search.eligibility_file),
         reference_set=search.reference_set,
         leave_out_bad=settings.embed.leave_out_bad,
+    )
+
+
+def build_promotion(
+    settings: Settings, *, days: float | None = None, most: int | None = None, p: float | None = None
+) -> PromotionRule:
+    """What it takes to become a reference by rule: what is given, else what the settings say."""
+    chosen = settings.promote
+    return PromotionRule(
+        days=chosen.days if days is None else days,
+        most=chosen.most if most is None else most,
+        least_p=chosen.p if p is None else p,
     )
 
 

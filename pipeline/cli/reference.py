@@ -1,4 +1,4 @@
-"""`reference add | list | audit | remove`: the frames others are compared with."""
+"""`reference add | learn | list | audit | remove | promote`: the frames others are compared with."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from cyclopts import App, Parameter
 
 from pipeline.cli.app import COMMON, Common
 from pipeline.cli.output import print_lines, remark, show_progress
+from pipeline.cli.ranges import Days, FromOne, Share
 from pipeline.errors import UsageError
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.ingest import Ingestor
 from pipeline.run.lake import Lake
 from pipeline.run.land import expand_paths
 from pipeline.run.learn import learn_models
+from pipeline.run.promote import promote_frames
 from pipeline.run.reference import audit_references, list_references, remove_references
 from pipeline.settings import load_settings
-from pipeline.wiring import find_home, open_lake, read_lake
+from pipeline.wiring import build_promotion, find_home, open_lake, read_lake
 
 reference = App(name="reference", help="The reference repository: the frames that others are compared with.")
 
@@ -111,6 +113,40 @@ def remove(*frames: str, why: str = "", common: Common = COMMON) -> int:
         lines = remove_references(lake, frames, by=_name_user(), why=why)
         print_lines(lines, as_json=common.json, columns=("name", "frame_id", "embedding", "action"))
         tell_lessons(lake)
+    return 0
+
+
+@reference.command
+def promote(
+    *,
+    days: Days | None = None,
+    most: FromOne | None = None,
+    p: Share | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = COMMON,
+) -> int:
+    """Make normal frames references by rule: old enough, usual enough, no more than a cell needs.
+
+    Never one that was called an anomaly once, or that was a reference before. What is not given is as the settings say.
+
+    Parameters
+    ----------
+    days
+        Observed at least this many days ago.
+    most
+        A cell with this many references gets no more.
+    p
+        Every newest verdict has at least this p-value.
+    dry_run
+        Say what would join, and change nothing.
+    """
+    settings = find_home(load_settings(common.home))
+    rule = build_promotion(settings, days=days, most=most, p=p)
+    with open_lake(settings) as lake:
+        lines = promote_frames(lake, rule, dry_run=dry_run)
+        print_lines(lines, as_json=common.json, columns=("name", "action", "p_value", "obs_time", "reason"))
+        if not dry_run:
+            tell_lessons(lake)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,15 +13,26 @@ from pipeline.cli.app import COMMON, EXIT_DIFFERENCE, Common
 from pipeline.cli.frames import COLUMNS
 from pipeline.cli.output import print_answer, print_json, print_lines, remark, show
 from pipeline.errors import UsageError
+from pipeline.judge.budget import bound_by_alarms, bound_by_fdr
 from pipeline.parts import open_models, open_originals, open_tables
 from pipeline.run.explain import find_verdict, replay_verdict
 from pipeline.run.report import report_of
-from pipeline.run.stored import list_verdicts, load_detections
+from pipeline.run.stored import Bound, list_verdicts, load_detections
 from pipeline.settings import load_settings
 from pipeline.wiring import find_home, open_lake
 
+_SHOWN = 50
 
-def verdicts(*, status: str | None = None, night: str | None = None, limit: int = 50, common: Common = COMMON) -> int:
+
+def verdicts(
+    *,
+    status: str | None = None,
+    night: str | None = None,
+    alarms: float | None = None,
+    fdr: float | None = None,
+    limit: int | None = None,
+    common: Common = COMMON,
+) -> int:
     """The newest verdict of each frame, oddest first.
 
     Parameters
@@ -28,13 +41,36 @@ def verdicts(*, status: str | None = None, night: str | None = None, limit: int 
         Only normal, anomaly, no_reference, not_searched or unreadable.
     night
         Only this night, as YYYY-MM-DD.
+    alarms
+        With a night: what is odd where so many false alarms are allowed in all of it, whatever was flagged by itself.
+    fdr
+        With a night: what is odd where this share of it may be false alarms (Benjamini and Hochberg).
     limit
-        At most this many.
+        At most this many; by default 50, and all that `--alarms` or `--fdr` find.
     """
+    bound = _choose_bound(night, alarms, fdr)
+    if limit is None and bound is None:
+        limit = _SHOWN
     tables = open_tables(find_home(load_settings(common.home)))
-    rows = list_verdicts(tables, status=status, night=night, limit=limit)
+    rows = list_verdicts(tables, status=status, night=night, limit=limit, bound=bound)
     print_lines(rows, as_json=common.json, columns=COLUMNS)
     return 0
+
+
+def _choose_bound(night: str | None, alarms: float | None, fdr: float | None) -> Bound | None:
+    if alarms is None and fdr is None:
+        return None
+    if alarms is not None and fdr is not None:
+        raise UsageError("--alarms and --fdr are two ways to say it; give one of them")
+    if night is None:
+        raise UsageError("--alarms and --fdr are of one night; name it with --night YYYY-MM-DD")
+    if alarms is not None:
+        if not (math.isfinite(alarms) and alarms > 0):
+            raise UsageError(f"{alarms:g} false alarms cannot be allowed; give a number above 0")
+        return partial(bound_by_alarms, alarms=alarms)
+    if fdr is None or not 0 < fdr < 1:
+        raise UsageError(f"a share of {fdr:g} makes no sense; give one between 0 and 1")
+    return partial(bound_by_fdr, rate=fdr)
 
 
 def explain(

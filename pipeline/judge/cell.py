@@ -51,6 +51,11 @@ class Cell:
         """Whether a frame can be judged where it takes `least` references."""
         return self.calibration is not None and self.references >= least
 
+    def leave_out_all(self, frame_ids: frozenset[str]) -> Cell:
+        """The cell without these, where none of the others is compared with one of them."""
+        others = {i: nearest for i, nearest in self.nearest_others.items() if i not in frame_ids}
+        return Cell(self.members - frame_ids, others, self.vectors, None, self.saturates)
+
     def leave_out(self, frame_id: str) -> Cell:
         """The cell without this frame, or the cell itself where the frame is none of its references."""
         if frame_id not in self.members:

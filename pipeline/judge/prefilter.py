@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from pipeline.ports import Prefilter
@@ -41,12 +41,20 @@ def build_prefilter(
     )
 
 
+def widen(prefilter: Prefilter) -> Prefilter:
+    """The same but for the place: any zone, and none."""
+    return replace(prefilter, zones=(), anywhere=True)
+
+
 def to_json(prefilter: Prefilter) -> str:
     """One line of JSON, kept with the verdict so that it can be replayed."""
     values = asdict(prefilter)
     for key in ("obs_after", "obs_before"):
         moment = values[key]
         values[key] = moment.isoformat() if moment is not None else None
+    # The text is part of a verdict's id: those from before there was this word keep theirs.
+    if not prefilter.anywhere:
+        del values["anywhere"]
     return json.dumps(values, sort_keys=True)
 
 
@@ -61,7 +69,7 @@ def from_json(text: str) -> Prefilter:
 
 def describe_cell(prefilter: Prefilter) -> str:
     """The cell in words, for reasons and reports."""
-    zones = ", ".join(str(z) for z in prefilter.zones) if prefilter.zones else "none"
+    zones = f"sky zone {', '.join(str(z) for z in prefilter.zones) or 'none'}"
     exposure = (
         f"{prefilter.exposure_min:g} to {prefilter.exposure_max:g} s"
         if prefilter.exposure_min is not None and prefilter.exposure_max is not None
@@ -69,5 +77,6 @@ def describe_cell(prefilter: Prefilter) -> str:
     )
     return (
         f"instrument {prefilter.instrument or 'unknown'}, filter {prefilter.filter or 'unknown'}, "
-        f"sky zone {zones}, exposure {exposure}" + (f", model {prefilter.model[:12]}" if prefilter.model else "")
+        f"{'anywhere on the sky' if prefilter.anywhere else zones}, exposure {exposure}"
+        + (f", model {prefilter.model[:12]}" if prefilter.model else "")
     )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.embed.registry import find_embedding
 from pipeline.embed.types import Embedding, Spec
 from pipeline.judge.locate import locate_differences
 from pipeline.judge.types import Detection, Status
-from pipeline.ports import SourcePosition, VectorEntity, VectorSpec
+from pipeline.ports import SourcePosition, VectorEntity
 from pipeline.run.batch import Batch, IngestRequest, Item, Standing
 from pipeline.run.deliver import deliver
 from pipeline.run.detect import Judge, Judged
-from pipeline.run.lake import KillSwitch, Lake, spec_of
+from pipeline.run.lake import KillSwitch, Lake, name_in_log, spec_of
 from pipeline.run.overruled import name_anew
 from pipeline.run.prepared import Prepared, Unreadable
 from pipeline.run.references import ReferenceSet, load_references
@@ -99,7 +99,7 @@ class Committer:
         self._append_quarantine(batch)
         self._append_missing("verdicts", verdicts, batch, "frame_id", [v["frame_id"] for v in verdicts])
         models = [self._lake.residual] if learn and self._lake.residual is not None else []
-        self._enter(usable, {spec_of(e): spec_of(e).key for e in (embedding,)} | {spec_of(e): e.name for e in models})
+        self._enter(usable, [embedding, *models])
         for item in readable:
             objection = item.result.objection if isinstance(item.result, Prepared) else None
             reason = objection or f"added to the reference set {references.name!r}"
@@ -193,8 +193,7 @@ class Committer:
                 rows.append(row)
         return rows
 
-    def _enter(self, usable: Sequence[Item], specs: Mapping[VectorSpec, str]) -> None:
-        """Log them under these specs, by the name each has in the log."""
+    def _enter(self, usable: Sequence[Item], embeddings: Sequence[Spec]) -> None:
         lake, request = self._lake, self._request
         now = lake.clock()
         references = load_references(lake)
@@ -203,15 +202,15 @@ class Committer:
                 lake.rules.reference_set,
                 item.landed.frame_id,
                 item.landed.path.name,
-                logged,
+                name_in_log(embedding),
                 action="add",
                 at=now,
                 by=request.by,
                 why=request.why,
             )
-            for spec, logged in specs.items()
+            for embedding in embeddings
             for item in usable
-            if item.landed.frame_id not in references.id_set(spec)
+            if item.landed.frame_id not in references.id_set(spec_of(embedding))
         ]
         self._switch.reach("commit reference_members")
         lake.tables.append("reference_members", rows)

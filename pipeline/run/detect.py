@@ -12,9 +12,10 @@ from pipeline.embed.types import Spec
 from pipeline.judge.cell import Cell
 from pipeline.judge.distance import rank_neighbours
 from pipeline.judge.eligibility import find_objection
-from pipeline.judge.prefilter import build_prefilter, describe_cell
+from pipeline.judge.prefilter import build_prefilter, describe_cell, widen
 from pipeline.judge.types import Judgement, Neighbour, Status
-from pipeline.judge.verdict import judge_frame
+from pipeline.judge.verdict import LEAST_TO_COMPARE, judge_frame
+from pipeline.judge.wider import draw_partners
 from pipeline.ports import Prefilter, ReferenceVectors, VectorSpec
 from pipeline.run.lake import JudgeRules, spec_of
 from pipeline.run.prepared import Prepared
@@ -27,6 +28,8 @@ _MOST_MEMBERS = 1_000_000
 # More leave-one-out distances would sharpen a p-value that 500 already resolve to 0.2 percent.
 _CALIBRATION_SAMPLE = 500
 _CACHED_CELLS = 16
+# A wider cell must know more, for it knows other fields.
+_WIDER = 2
 # Vectors a cell keeps from one batch to the next, as float32 values (64 MiB).
 _CACHED_VALUES = 16 * 2**20
 
@@ -36,13 +39,26 @@ Keep = Callable[[VectorSpec, Sequence[str]], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A frame, the embedding that was used, what was said, and the vector of its nearest (other) reference."""
+    """A frame, the embedding that was used, what was said, and the vector of its nearest (other) reference.
+
+    `anywhere`: it was calibrated by references of other zones, for those of its own cell are too few.
+    """
 
     prepared: Prepared
     embedding: Spec
     prefilter: Prefilter | None
     judgement: Judgement
     nearest: NDArray[np.float32] | None = None
+    anywhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A frame, its own cell, and the cell that calibrates in its place, where one does."""
+
+    frame: Prepared
+    cell: Cell
+    wide: Cell | None
 
 
 class Judge:
@@ -55,7 +71,8 @@ class Judge:
         self._vectors = vectors
         self._rules = rules
         self._keep = keep
-        self._cells: dict[tuple[str, Prefilter], Cell] = {}
+        # The number: how many others each reference is compared with, 0 for all of its cell.
+        self._cells: dict[tuple[str, Prefilter, int], Cell] = {}
 
     def forget(self) -> None:
         """The reference set changed: calibrate anew."""
@@ -65,7 +82,8 @@ class Judge:
     def judge_batch(self, frames: Sequence[tuple[str, Prepared]], embeddings: Sequence[Spec]) -> list[Judged]:
         """Judge each frame under the first embedding that it has a vector of and whose references suffice.
 
-        Where none does, the first that takes no model says so.
+        Where none does, the first that takes no model says so, or judges with a calibration by references of other
+        zones, twice as many as are needed. The nearest is looked for in the frame's own cell all the same.
 
         Frames that share a prefilter share one search. A frame that is a reference finds itself, at distance 0, and is
         judged by the others.
@@ -85,15 +103,25 @@ class Judge:
                 whole = self.cell_of(embedding, prefilter)
                 cells = {i: whole.leave_out(frames[i][0]) for i in places}
                 chosen = [i for i in places if not strict or cells[i].suffices(self._rules.min_references)]
-                asked = [(frames[i][1], cells[i]) for i in chosen]
+                asked = [
+                    _Asked(
+                        frames[i][1],
+                        cells[i],
+                        None if strict else self._find_wider(embedding, prefilter, cells[i]),
+                    )
+                    for i in chosen
+                ]
                 for i, one in zip(chosen, self._search(embedding, prefilter, asked), strict=True):
                     judged[i] = one
         return [j for j in judged if j is not None]
 
-    def judge_under(self, frame_id: str, frame: Prepared, embedding: Spec, prefilter: Prefilter) -> Judged:
-        """Judge one frame under a prefilter that is given: what a replay does."""
+    def judge_under(
+        self, frame_id: str, frame: Prepared, embedding: Spec, prefilter: Prefilter, *, anywhere: bool
+    ) -> Judged:
+        """Judge one frame under a prefilter that is given, calibrated anywhere or not: what a replay does."""
         cell = self.cell_of(embedding, prefilter).leave_out(frame_id)
-        return self._search(embedding, prefilter, [(frame, cell)])[0]
+        wide = self._find_wider(embedding, prefilter, cell) if anywhere else None
+        return self._search(embedding, prefilter, [_Asked(frame, cell, wide)])[0]
 
     def prefilter_of(self, frame: Prepared, embedding: Spec) -> Prefilter:
         """The prefilter a frame is searched under."""
@@ -110,11 +138,9 @@ class Judge:
     def cell_of(self, embedding: Spec, prefilter: Prefilter) -> Cell:
         """The calibrated cell of a prefilter."""
         spec = spec_of(embedding)
-        key = (spec.key, prefilter)
+        key = (spec.key, prefilter, 0)
         if key not in self._cells:
-            if len(self._cells) >= _CACHED_CELLS:
-                self._cells.pop(next(iter(self._cells)))
-            self._cells[key] = self._calibrate(spec, prefilter, saturates=embedding.saturates)
+            self._keep_cell(key, self._calibrate(spec, prefilter, saturates=embedding.saturates))
         return self._cells[key]
 
     def leave_one_out(
@@ -130,6 +156,34 @@ class Judge:
             return Cell(frozenset(ids), {}, saturates=saturates)
         vectors = self._vectors.fetch(spec, pick_sample(ids, _CALIBRATION_SAMPLE))
         return Cell(frozenset(ids), self._nearest_others(spec, prefilter, vectors), vectors, saturates=saturates)
+
+    def _find_wider(self, embedding: Spec, prefilter: Prefilter, cell: Cell) -> Cell | None:
+        """The cell that calibrates where a frame's own has too few references; None where there is no need, or none."""
+        least = self._rules.min_references
+        if embedding.saturates or not LEAST_TO_COMPARE <= cell.references < least:
+            return None
+        # Whole zones go: those of the frame's own cell. The frame, where it is a reference itself, goes with them.
+        mine = self.cell_of(embedding, prefilter).members
+        wide = self._cell_anywhere(spec_of(embedding), widen(prefilter), cell.references).leave_out_all(mine)
+        return wide if wide.suffices(_WIDER * least) else None
+
+    def _cell_anywhere(self, spec: VectorSpec, prefilter: Prefilter, count: int) -> Cell:
+        """References of any zone, each compared with `count` others of its own."""
+        key = (spec.key, prefilter, count)
+        if key not in self._cells:
+            zones = self._vectors.zones(spec, prefilter)
+            partners = draw_partners({i: zones[i] for i in self._choose(spec, sorted(zones))}, count)
+            sample = pick_sample(sorted(partners), _CALIBRATION_SAMPLE)
+            vectors = self._vectors.fetch(spec, sorted({*sample, *(p for i in sample for p in partners[i])}))
+            ranked = {i: rank_neighbours(vectors[i], vectors, partners[i], 1) for i in sample if i in vectors}
+            nearest = {i: found for i, found in ranked.items() if found}
+            self._keep_cell(key, Cell(frozenset(nearest), nearest))
+        return self._cells[key]
+
+    def _keep_cell(self, key: tuple[str, Prefilter, int], cell: Cell) -> None:
+        if len(self._cells) >= _CACHED_CELLS:
+            self._cells.pop(next(iter(self._cells)))
+        self._cells[key] = cell
 
     def _choose(self, spec: VectorSpec, ids: list[str]) -> list[str]:
         """Those that are references."""
@@ -151,34 +205,36 @@ class Judge:
                 nearest[frame_id] = ranked
         return nearest
 
-    def _search(self, embedding: Spec, prefilter: Prefilter, asked: Sequence[tuple[Prepared, Cell]]) -> list[Judged]:
+    def _search(self, embedding: Spec, prefilter: Prefilter, asked: Sequence[_Asked]) -> list[Judged]:
         if not asked:
             return []
         spec, rules, vectors = spec_of(embedding), self._rules, self.cell_of(embedding, prefilter).vectors
-        queries = np.stack([frame.vectors[embedding.name] for frame, _ in asked])
+        queries = np.stack([one.frame.vectors[embedding.name] for one in asked])
         # One more for the frame that is a reference and finds itself.
         found = self._vectors.search(spec, queries, prefilter, 1 + rules.neighbours + _SPARE_CANDIDATES)
         if len(vectors) * spec.dimension > _CACHED_VALUES:
             vectors.clear()
         self._fetch_missing(spec, vectors, {c.frame_id for candidates in found for c in candidates})
         answers: list[Judged] = []
-        for (frame, cell), query, candidates in zip(asked, queries, found, strict=True):
+        for one, query, candidates in zip(asked, queries, found, strict=True):
+            frame, cell, wide = one.frame, one.cell, one.wide
             order = self._choose(spec, [c.frame_id for c in candidates])
             ranked = rank_neighbours(query, vectors, order, 1 + rules.neighbours)
             others = [neighbour for neighbour in ranked if neighbour.frame_id != cell.left_out]
             judgement = judge_frame(
                 ranked[: rules.neighbours],
                 others[0].distance if others else None,
-                cell.calibration,
+                (wide or cell).calibration,
                 cell=describe_cell(prefilter),
                 references=cell.references,
                 least=rules.min_references,
                 budget=rules.budget,
                 itself=cell.left_out is not None,
+                anywhere=wide.references if wide else None,
                 remark=f"not compared by a model of its field: {frame.remark}" if frame.remark else "",
             )
             nearest = vectors[others[0].frame_id] if others else None
-            answers.append(Judged(frame, embedding, prefilter, judgement, nearest))
+            answers.append(Judged(frame, embedding, prefilter, judgement, nearest, anywhere=wide is not None))
         return answers
 
     def _fetch_missing(self, spec: VectorSpec, vectors: dict[str, NDArray[np.float32]], wanted: set[str]) -> None:

@@ -14,6 +14,7 @@ from pipeline.run.models import find_model_row, keep_index, to_model
 from pipeline.run.references import SHORTEST_ID, fold_members, load_references
 from pipeline.run.repair import prepare_original
 from pipeline.run.replay import ReplayVectors
+from pipeline.run.rows import ANYWHERE, CALIBRATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ def replay_verdict(lake: Lake, verdict: dict[str, Any]) -> Replay:
     spec = spec_of(embedding)
     members = load_references(replace(lake, rules=rules), as_of=snapshot).ids(spec) if snapshot else []
     vectors = ReplayVectors(lake, spec, members, model)
-    judged = Judge(vectors, rules).judge_under(verdict["frame_id"], prepared, embedding, prefilter)
+    anywhere = dict(verdict["models"]).get(CALIBRATION) == ANYWHERE
+    judged = Judge(vectors, rules).judge_under(verdict["frame_id"], prepared, embedding, prefilter, anywhere=anywhere)
     return _compare(verdict, judged)
 
 

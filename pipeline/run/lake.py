@@ -80,6 +80,11 @@ def spec_of(embedding: Spec) -> VectorSpec:
     return VectorSpec(embedding.name, embedding.version, embedding.dimension)
 
 
+def name_in_log(embedding: Spec) -> str:
+    """What a reference is entered under: a key, or the name alone where a model makes vectors of any version anew."""
+    return embedding.name if embedding.saturates else spec_of(embedding).key
+
+
 def load_known(lake: Lake) -> KnownIds:
     """Every frame id the lake has a row or a verdict of."""
     columns = (lake.tables.scan(table, ["frame_id"]).column("frame_id") for table in ("frames", "verdicts"))

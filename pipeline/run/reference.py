@@ -12,7 +12,7 @@ from pipeline.judge.calibration import Calibration
 from pipeline.judge.prefilter import build_prefilter, describe_cell
 from pipeline.ports import Prefilter
 from pipeline.run.detect import Judge
-from pipeline.run.lake import Lake, spec_of
+from pipeline.run.lake import Lake, name_in_log, spec_of
 from pipeline.run.models import load_models
 from pipeline.run.references import Member, load_references
 from pipeline.run.replay import passes
@@ -98,8 +98,7 @@ def audit_references(lake: Lake) -> list[dict[str, Any]]:
     models = _name_models(lake)
     for embedding in lake.specs:
         spec = spec_of(embedding)
-        logged = embedding.name if embedding.saturates else spec.key
-        ours = [m for m in references.members if m.embedding == logged and m.frame_id in rows]
+        ours = [m for m in references.members if m.embedding == name_in_log(embedding) and m.frame_id in rows]
         # A reference of a model is compared by that model, as frames are.
         ours = [replace(m, embedding=spec.key) for m in ours if (m.frame_id in models) == embedding.saturates]
         judge = _make_judge(lake, {m.frame_id for m in ours})

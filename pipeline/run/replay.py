@@ -37,6 +37,10 @@ class ReplayVectors:
         del spec
         return sorted(i for i, row in self._rows.items() if i in self._vectors and passes(prefilter, row))[:limit]
 
+    def zones(self, spec: VectorSpec, prefilter: Prefilter) -> dict[str, int | None]:
+        """Zones of those that pass, by id."""
+        return {i: self._rows[i]["zone"] for i in self.members(spec, prefilter, len(self._rows))}
+
     def fetch(self, spec: VectorSpec, frame_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Vectors of these members."""
         del spec
@@ -68,7 +72,7 @@ def passes(prefilter: Prefilter, row: dict[str, Any]) -> bool:
     if any(fit_text(row[key]) != fit_text(getattr(prefilter, key)) for key in ("instrument", "filter")):
         return False
     zone = row["zone"]
-    if (zone not in prefilter.zones) if prefilter.zones else (zone is not None):
+    if not prefilter.anywhere and ((zone not in prefilter.zones) if prefilter.zones else (zone is not None)):
         return False
     exposure = row["exposure_s"]
     if prefilter.exposure_min is None or prefilter.exposure_max is None:

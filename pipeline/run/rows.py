@@ -15,6 +15,9 @@ from pipeline.run.lake import CODE_VERSION, JudgeRules
 from pipeline.run.prepared import Prepared, Unreadable
 from pipeline.run.references import ReferenceSet
 
+CALIBRATION, ANYWHERE = "calibration", "anywhere"
+"""What the `models` of a verdict say where references of other zones calibrated it."""
+
 
 def frame_row(raw: RawFrame, prepared: Prepared, at: datetime) -> dict[str, Any]:
     """A row of `frames`."""
@@ -131,7 +134,13 @@ def verdict_row(
     return {
         **_verdict_core(raw, judgement.status, reason, at),
         "verdict_id": _verdict_id(
-            raw.frame_id, judged.embedding.name, judged.embedding.version, rules, references.snapshot_id, prefilter
+            raw.frame_id,
+            judged.embedding.name,
+            judged.embedding.version,
+            rules,
+            references.snapshot_id,
+            prefilter,
+            *([ANYWHERE] if judged.anywhere else []),
         ),
         "obs_time": row.obs_time,
         "night": row.night,
@@ -157,6 +166,7 @@ def verdict_row(
         "models": [
             ("min_references", str(rules.min_references)),
             *([(judged.embedding.name, judged.prefilter.model)] if judged.prefilter and judged.prefilter.model else []),
+            *([(CALIBRATION, ANYWHERE)] if judged.anywhere else []),
         ],
     }
 

@@ -35,7 +35,7 @@ def build_filter(prefilter: Prefilter, reference_set: str) -> str:
         equals("instrument", fit_text(prefilter.instrument)),
         equals("filter", fit_text(prefilter.filter)),
         equals("model", fit_text(prefilter.model)),
-        one_of("zone", list(prefilter.zones) or [UNKNOWN_ZONE]),
+        *([] if prefilter.anywhere else [one_of("zone", list(prefilter.zones) or [UNKNOWN_ZONE])]),
         at_least("exposure_s", low),
         at_most("exposure_s", high),
     ]

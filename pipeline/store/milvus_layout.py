@@ -17,6 +17,7 @@ COLLECTION_PREFIX = "oddframe_"
 FRAMES_PARTITION = "frames"
 # Milvus allows 1,024 partitions of a collection; cells share this many by hash, so any number of cells fits.
 _REFERENCE_BUCKETS = 128
+_BUCKET_PREFIX = "cell_"
 _REFERENCE_MARK = "/reference/"
 
 
@@ -49,7 +50,12 @@ def _mark_of(reference_set: str) -> str:
 def name_partition(instrument: str | None, filter_band: str | None, zone: int | None) -> str:
     """Partition of the references of one cell; cells share partitions by hash."""
     cell = f"{fit_text(instrument)}\x00{fit_text(filter_band)}\x00{zone if zone is not None else UNKNOWN_ZONE}"
-    return f"cell_{int(hashlib.sha256(cell.encode()).hexdigest()[:8], 16) % _REFERENCE_BUCKETS:03d}"
+    return f"{_BUCKET_PREFIX}{int(hashlib.sha256(cell.encode()).hexdigest()[:8], 16) % _REFERENCE_BUCKETS:03d}"
+
+
+def is_reference_partition(partition: str) -> bool:
+    """Whether a partition holds references."""
+    return partition.startswith(_BUCKET_PREFIX)
 
 
 def create_collection(client: MilvusClient, spec: VectorSpec) -> None:
@@ -92,6 +98,11 @@ def build_schema(dimension: int) -> CollectionSchema:
     schema.add_field("label", DataType.VARCHAR, max_length=64)
     schema.add_field("score", DataType.DOUBLE)
     return schema
+
+
+def read_zone(kept: int) -> int | None:
+    """The zone of a row; None for unknown."""
+    return None if kept == UNKNOWN_ZONE else int(kept)
 
 
 def to_row(spec: VectorSpec, entity: VectorEntity, reference_set: str | None = None) -> dict[str, Any]:

@@ -29,10 +29,12 @@ from pipeline.store.milvus_layout import (
     check_collection,
     create_collection,
     is_frame,
+    is_reference_partition,
     name_collection,
     name_partition,
     name_reference,
     read_reference,
+    read_zone,
     to_row,
 )
 
@@ -147,6 +149,14 @@ class MilvusVectors:
             return cell[0][:limit]
         rows = self._rows(spec, expression, ["frame_id"], partitions)
         return sorted(row["frame_id"] for row in rows)[:limit]
+
+    def zones(self, spec: VectorSpec, prefilter: Prefilter) -> dict[str, int | None]:
+        """Zones of the references that pass the prefilter, by frame id."""
+        partitions = self._reference_partitions(spec, prefilter)
+        if not partitions:
+            return {}
+        rows = self._rows(spec, build_filter(prefilter, self._reference_set), ["frame_id", "zone"], partitions)
+        return {row["frame_id"]: read_zone(row["zone"]) for row in rows}
 
     def fetch(self, spec: VectorSpec, frame_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Stored vectors of these frames."""
@@ -266,9 +276,11 @@ class MilvusVectors:
             pages.close()
 
     def _reference_partitions(self, spec: VectorSpec, prefilter: Prefilter) -> list[str]:
+        known = self._known_partitions(spec)
+        if prefilter.anywhere:
+            return sorted(partition for partition in known if is_reference_partition(partition))
         zones: Sequence[int | None] = prefilter.zones or (None,)
-        wanted = {name_partition(prefilter.instrument, prefilter.filter, zone) for zone in zones}
-        return sorted(wanted & self._known_partitions(spec))
+        return sorted(known & {name_partition(prefilter.instrument, prefilter.filter, zone) for zone in zones})
 
     def _known_partitions(self, spec: VectorSpec) -> set[str]:
         collection = name_collection(spec)

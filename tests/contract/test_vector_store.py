@@ -167,10 +167,11 @@ _RANGES = [
     (datetime(1970, 1, 1), datetime(2024, 1, 1)),  # noqa: DTZ001
     (datetime(2024, 1, 1, 0, 0, 0, 1), datetime(2024, 1, 1, 0, 0, 0, 1)),  # noqa: DTZ001
 ]
+_PLACES = [((), False), ((7,), False), ((0, 7), False), ((), True), ((7,), True)]
 PREFILTERS = [
-    Prefilter(camera, band, zones, *exposures, *dates)
-    for camera, band, zones, exposures, dates in product(
-        (None, "cam"), (None, "r"), ((), (7,), (0, 7)), ((None, None), (15.0, 60.0), (0.0, 0.0)), _RANGES
+    Prefilter(camera, band, zones, *exposures, *dates, anywhere=anywhere)
+    for camera, band, (zones, anywhere), exposures, dates in product(
+        (None, "cam"), (None, "r"), _PLACES, ((None, None), (15.0, 60.0), (0.0, 0.0)), _RANGES
     )
 ]
 
@@ -203,6 +204,27 @@ def test_unknown_matches_unknown_alone(store, spec):
     for key, value in {"instrument": None, "filter": None, "zones": (), "exposure_min": None}.items():
         changed = {key: value} | ({"exposure_max": None} if key == "exposure_min" else {})
         assert store.members(spec, replace(ANY, **changed), 9) == [], key
+
+
+def test_anywhere_is_every_zone_and_none_and_nothing_else_wider(store, spec):
+    assert store.members(spec, replace(ANY, zones=(), anywhere=True), 999) == []
+    assert store.zones(spec, ANY) == {}
+    places = [entity(i, zone=i) for i in range(300)] + [entity(300, unit(0, 0, 1), zone=None)]
+    store.put_references(spec, places)
+    store.put_references(spec, [entity(301, instrument="other"), entity(302, filter="g"), entity(303, exposure_s=9.0)])
+    store.upsert(spec, [entity(304)])
+    wide = replace(ANY, zones=(), anywhere=True)
+    everywhere = sorted(e.frame_id for e in places)
+    assert store.members(spec, wide, 999) == everywhere
+    assert store.members(spec, ANY, 999) == [name(7)]
+    assert store.zones(spec, wide) == {name(i): i for i in range(300)} | {name(300): None}
+    assert store.zones(spec, ANY) == {name(7): 7}
+    for copies in (1, 6):
+        for found in store.search(spec, np.repeat(unit(0, 0, 1)[None], copies, axis=0), wide, 999):
+            assert sorted(c.frame_id for c in found) == everywhere
+            assert found[0].frame_id == name(300)
+    store.drop_references(spec, [name(300)])
+    assert store.members(spec, wide, 999) == sorted(set(everywhere) - {name(300)})
 
 
 def test_members_are_sorted_and_limited(store, spec):

@@ -20,14 +20,15 @@ def belongs(prefilter: Prefilter, entity: VectorEntity) -> bool:
         return False
     if entity.model != prefilter.model:
         return False
-    if prefilter.zones:
-        if entity.zone not in prefilter.zones:
-            return False
-    elif entity.zone is not None:
+    if not prefilter.anywhere and not _lies_in(prefilter, entity.zone):
         return False
     return _exposes_alike(prefilter, entity.exposure_s) and _lies_between(
         entity.obs_time, prefilter.obs_after, prefilter.obs_before
     )
+
+
+def _lies_in(prefilter: Prefilter, zone: int | None) -> bool:
+    return zone in prefilter.zones if prefilter.zones else zone is None
 
 
 def _exposes_alike(prefilter: Prefilter, exposure_s: float | None) -> bool:
@@ -83,6 +84,9 @@ class MemoryVectors:
 
     def members(self, spec: VectorSpec, prefilter: Prefilter, limit: int) -> list[str]:
         return sorted(i for i, e in self._references.get(spec.key, {}).items() if belongs(prefilter, e))[:limit]
+
+    def zones(self, spec: VectorSpec, prefilter: Prefilter) -> dict[str, int | None]:
+        return {i: e.zone for i, e in self._references.get(spec.key, {}).items() if belongs(prefilter, e)}
 
     def fetch(self, spec: VectorSpec, frame_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         held = self._frames.get(spec.key, {})

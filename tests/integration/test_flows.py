@@ -116,7 +116,7 @@ def read_odd() -> dict[str, str]:
 def test_the_ui_and_all_deployments_are_there(served):
     names = {d["name"] for d in served.call("/deployments/filter", {})}
     nightly = {"nightly-archive", "nightly-maintain", "nightly-verify"}
-    assert names == {"spool", "topic", "add", "learn", "audit", "sensitivity", *nightly}
+    assert names == {"spool", "topic", "add", "learn", "promote", "audit", "sensitivity", *nightly}
     form = served.call("/deployments/name/ingest/spool")
     assert form["parameters"]["source"] == {"spool": str(served.home / "spool")}
     assert form["parameter_openapi_schema"]["definitions"]["IngestOptions"]["properties"]["batch"]["title"]

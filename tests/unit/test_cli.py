@@ -46,9 +46,15 @@ WRONG = [
     ["watch", "empty", "--frames", "many"], ["watch", "empty", "--frames", "0"], ["watch", "empty", "--frames", "-3"],
     ["watch", "empty", "--seconds", "-1"], ["watch", "empty", "--seconds", "nan"],
     ["reference", "add"], ["reference", "add", "missing"], ["reference", "remove"], ["reference", "remove", "nobody"],
+    *(["reference", "promote", *more]
+      for more in (["--days", "-1"], ["--days", "nan"], ["--most", "0"], ["--p", "1.5"], ["--p", "nan"], ["x"])),
     ["reference", "no-such"], ["reference", "add", "file.fits", "--embedding", "no-such"],
     ["verdicts", "--status", "odd"], ["verdicts", "--night", "yesterday"], ["verdicts", "--limit", "few"],
-    ["verdicts", "--limit", "-1"], ["explain"], ["explain", "nobody"], ["explain", "nobody", "--replay"],
+    ["verdicts", "--limit", "-1"], ["verdicts", "--alarms", "1"], ["verdicts", "--fdr", "0.1"],
+    *(["verdicts", "--night", "2026-03-12", *more]
+      for more in (["--alarms", "1", "--fdr", "0.1"], ["--alarms", "0"], ["--alarms", "-1"], ["--alarms", "nan"],
+                   ["--alarms", "inf"], ["--alarms", "few"], ["--fdr", "0"], ["--fdr", "1"], ["--fdr", "nan"])),
+    ["explain"], ["explain", "nobody"], ["explain", "nobody", "--replay"],
     ["sql"], ["sql", "select"], ["sql", "select 1; select 2"], ["sql", "drop table frames"],
     ["sql", "--query", "no-such"],
     ["sql", "select 1", "--query", "flagged_per_night"], ["sql", "--query", "flagged_per_night", "--set", "novalue"],
@@ -182,6 +188,7 @@ READING = [
     ["verdicts"], ["sql", "select 1"], ["sql", "--query", "flagged_per_night"], ["sql", "--snapshots"],
     ["explain", "file.fits"],
     ["explain", "file.fits", "--replay"], ["reference", "list"], ["reference", "audit"], ["reference", "remove", "x"],
+    ["reference", "promote"], ["reference", "promote", "--dry-run"],
     ["verify"], ["verify", "--repair"], ["archive"], ["archive", "--dry-run"],
     ["maintain"], ["maintain", "--dry-run"], ["maintain", "--unpin", "x"],
     ["maintain", "--pin", "frames:1", "--as", "x"],
@@ -245,7 +252,13 @@ def test_a_near_miss_is_suggested(home, capsys):
 
 def test_an_empty_lake_answers_every_question_with_nothing(home, capsys):
     assert run(["ingest", "--quarantined", "--json"]) == 0
-    for arguments in (["verdicts"], ["reference", "list"], ["reference", "audit"], ["sql", "select * from frames"]):
+    for arguments in (
+        ["verdicts"],
+        ["reference", "list"],
+        ["reference", "audit"],
+        ["reference", "promote"],
+        ["sql", "select * from frames"],
+    ):
         assert run([*arguments, "--json"]) == 0
         assert capsys.readouterr().out == ""
     assert run(["verify", "--json"]) == 0

@@ -19,14 +19,14 @@ from flows.archive import archive
 from flows.forms import EmbeddingChoice, FileList, IngestOptions, SpoolFolder, embedding_name
 from flows.ingest import ingest
 from flows.maintain import maintain
-from flows.reference import add_references
+from flows.reference import add_references, promote
 from flows.verify import verify
 from pipeline.cli.children import choose_port, is_healthy
 from pipeline.embed.registry import known_embeddings
 from pipeline.embed.residual import ResidualSpec
 from pipeline.errors import CommitConflictError, LockedError, StoreError, TransientError, UsageError
 
-FLOWS = (ingest, add_references, archive, maintain, verify)
+FLOWS = (ingest, add_references, promote, archive, maintain, verify)
 
 
 # Forms
@@ -102,7 +102,14 @@ def test_only_transient_faults_are_tried_again(error, again):
 
 
 def test_tasks_back_off_with_jitter_and_keep_nothing():
-    for task in (tasks.ingest_batch, tasks.check_lake, tasks.mend_lake, tasks.audit_lake, tasks.tidy_home):
+    for task in (
+        tasks.ingest_batch,
+        tasks.check_lake,
+        tasks.mend_lake,
+        tasks.audit_lake,
+        tasks.promote_normal,
+        tasks.tidy_home,
+    ):
         assert task.retries == 3
         assert task.retry_delay_seconds == [2, 4, 8]
         assert task.retry_jitter_factor == 0.5
@@ -163,6 +170,13 @@ def test_ingest_and_housekeeping_are_scheduled(entries):
     assert {"flows.ingest.ingest", *nightly} <= scheduled
     spool = next(entry for entry in entries if entry["entrypoint"] == "flows.ingest.ingest")
     assert spool["parameters"]["source"] == {"spool": "/srv/spool"}
+
+
+def test_nothing_becomes_a_reference_by_a_schedule_that_nobody_switched_on(entries):
+    (entry,) = [entry for entry in entries if entry["entrypoint"] == "flows.reference.promote"]
+    assert [schedule["active"] for schedule in entry["schedules"]] == [False]
+    (built,) = [d for d in deployments.build_deployments() if d.name == entry["name"]]
+    assert [schedule.active for schedule in built.schedules] == [False]
 
 
 def test_workers_fetch_no_code():

@@ -19,6 +19,7 @@ from pipeline.judge.locate import locate_differences
 from pipeline.judge.prefilter import SearchRules
 from pipeline.judge.types import Neighbour, Status
 from pipeline.judge.verdict import judge_frame
+from pipeline.judge.wider import draw_partners
 from pipeline.run.detect import Judge
 from pipeline.run.lake import JudgeRules, spec_of
 from pipeline.run.prepared import Prepared
@@ -319,6 +320,100 @@ def test_a_reference_is_judged_as_if_it_were_none(count):
         reason = f"{alone.judgement.reason}; it is a reference itself, judged by the others"
         found = (Neighbour(frame[0], 0.0), *alone.judgement.neighbours)[:3]
         assert judged.judgement == replace(alone.judgement, reason=reason, neighbours=found)
+
+
+def spread_out(frames: Frames, zones: list[int]) -> Frames:
+    return [
+        (i, replace(one, row=replace(one.row, pointing=replace(one.row.pointing, zone=zone, zones=(zone,)))))
+        for (i, one), zone in zip(frames, zones, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("own", "elsewhere", "said"), [(1, 30, False), (2, 9, False), (2, 10, True), (4, 10, True)])
+def test_a_thin_cell_is_calibrated_by_references_elsewhere_where_they_suffice(own, elsewhere, said):
+    *references, asked = spread_out(draw_frames(own + elsewhere + 1), [1] * own + [2] * elsewhere + [1])
+    (judged,) = make_judge(references).judge_batch([asked], [BEST])
+    assert judged.judgement.references_in_cell == own
+    assert {n.frame_id for n in judged.judgement.neighbours} <= {i for i, _ in references[:own]}
+    assert judged.anywhere is said
+    if not said:
+        assert judged.judgement.status is Status.NO_REFERENCE
+        assert f"{own} of the 5 references needed" in judged.judgement.reason
+        return
+    ids = [i for i, _ in references[own:]]
+    vectors = {i: one.vectors[BEST.name] for i, one in references}
+    distances = [
+        min(measure_distance(vectors[i], vectors[ids[(n + step) % elsewhere]]) for step in range(1, own + 1))
+        for n, i in enumerate(ids)
+    ]
+    assert judged.judgement.threshold == calibrate(distances).find_threshold(0.01)
+    assert judged.judgement.status in (Status.NORMAL, Status.ANOMALY)
+    words = f"calibrated by the {elsewhere} references of that instrument and filter elsewhere on the sky"
+    assert f"{words}, for its own cell has {own}" in judged.judgement.reason
+
+
+@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.sampled_from([None, 0, 7])), st.integers(2, 5))
+def test_each_reference_is_compared_with_so_many_others_of_its_zone(zones, count):
+    partners = draw_partners(zones, count)
+    of_zone = {zone: sum(other == zone for other in zones.values()) for zone in zones.values()}
+    assert partners.keys() == {i for i, zone in zones.items() if of_zone[zone] > count}
+    for i, others in partners.items():
+        assert len({*others} - {i}) == count
+        assert {zones[other] for other in others} == {zones[i]}
+    asked = [other for others in partners.values() for other in others]
+    assert all(asked.count(i) == count for i in partners), "nobody is asked more often than others"
+    assert partners == draw_partners(dict(sorted(zones.items(), reverse=True)), count)
+
+
+@pytest.mark.parametrize("own", [2, 3, 4])
+@pytest.mark.parametrize("per_field", [10, 30])
+def test_the_false_alarm_rate_of_a_thin_cell_is_about_the_budget(own, per_field):
+    """Fields with many references elsewhere must not promise a frame with few that one of its own is as near."""
+    rng = np.random.default_rng(own)
+    flagged = frames = 0
+    for _ in range(100):
+        points = {f"{i:03}": rng.normal(size=16) for i in range(5 * per_field)}
+        partners = draw_partners({i: int(i) // per_field for i in points}, own)
+        nearest = [min(np.linalg.norm(points[i] - points[p]) for p in others) for i, others in partners.items()]
+        threshold = calibrate(nearest).find_threshold(0.05)
+        references, asked = rng.normal(size=(own, 16)), rng.normal(size=(40, 16))
+        distances = np.linalg.norm(asked[:, None] - references[None], axis=2).min(axis=1)
+        flagged, frames = flagged + int((distances >= threshold).sum()), frames + 40
+    assert 0.02 <= flagged / frames <= 0.08
+
+
+def test_a_zone_with_fewer_others_than_the_frame_has_calibrates_nothing():
+    zones = [1] * 4 + [zone for zone in range(2, 12) for _ in range(4)] + [1]
+    *references, asked = spread_out(draw_frames(45), zones)
+    (judged,) = make_judge(references).judge_batch([asked], [BEST])
+    assert judged.judgement.status is Status.NO_REFERENCE
+    (judged,) = make_judge(references[1:]).judge_batch([asked], [BEST])
+    assert judged.anywhere
+
+
+def test_a_frame_with_no_reference_of_its_own_is_never_calibrated_by_others():
+    *references, asked = spread_out(draw_frames(31), [2] * 30 + [1])
+    (judged,) = make_judge(references).judge_batch([asked], [BEST])
+    assert (judged.judgement.status, judged.anywhere) == (Status.NO_REFERENCE, False)
+
+
+@pytest.mark.parametrize("other", [{"instrument": "another"}, {"filter": "g"}, {"exposure_s": 600.0}])
+def test_only_the_place_is_given_up(other):
+    frames = spread_out(draw_frames(31), [1] * 3 + [2] * 27 + [1])
+    strangers = [(i, replace(one, row=replace(one.row, **other))) for i, one in frames[3:30]]
+    (judged,) = make_judge([*frames[:3], *strangers]).judge_batch([frames[30]], [BEST])
+    assert judged.judgement.status is Status.NO_REFERENCE
+
+
+def test_a_reference_of_a_thin_cell_has_no_say_in_the_wider_one():
+    frames = spread_out(draw_frames(20), [1] * 4 + [2] * 16)
+    (judged,) = make_judge(frames).judge_batch(frames[:1], [BEST])
+    (alone,) = make_judge(frames[1:]).judge_batch(frames[:1], [BEST])
+    assert judged.anywhere
+    assert alone.anywhere
+    assert judged.judgement.p_value == alone.judgement.p_value
+    assert judged.judgement.threshold == alone.judgement.threshold
+    assert judged.judgement.references_in_cell == 3
 
 
 def test_a_reference_whose_others_are_too_few_is_judged_under_the_next_embedding():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import StoreError
-from pipeline.judge.prefilter import SearchRules, build_prefilter, describe_cell, from_json, to_json
+from pipeline.judge.prefilter import SearchRules, build_prefilter, describe_cell, from_json, to_json, widen
 from pipeline.ports import Prefilter, SourcePosition
 from pipeline.run.detect import pick_sample
 from pipeline.store.filters import (
@@ -31,7 +31,11 @@ texts = st.one_of(st.none(), st.text(max_size=30))
 times = st.one_of(st.none(), st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)))
 seconds = st.one_of(st.none(), st.floats(0, 1e6))
 prefilters = st.builds(
-    Prefilter, texts, texts, st.lists(st.integers(0, 2**40), max_size=5).map(tuple), seconds, seconds, times, times
+    Prefilter,
+    texts,
+    texts,
+    st.lists(st.integers(0, 2**40), max_size=5).map(tuple),
+    *(seconds, seconds, times, times, texts, st.booleans()),
 )
 
 
@@ -64,6 +68,17 @@ def test_a_cell_is_described_in_words():
     assert describe_cell(build()) == "instrument cam, filter r, sky zone 2, 5, 9, exposure 30 to 120 s"
     nothing = build(instrument=None, filter_band=None, zones=(), exposure_s=None)
     assert describe_cell(nothing) == "instrument unknown, filter unknown, sky zone none, exposure unknown"
+
+
+def test_anywhere_is_said_where_it_holds_and_nowhere_else():
+    narrow = build(rules=SearchRules(2.0, datetime(2020, 1, 1), None))
+    wide = widen(narrow)
+    assert describe_cell(wide) == "instrument cam, filter r, anywhere on the sky, exposure 30 to 120 s"
+    assert wide == widen(build(zones=(), rules=SearchRules(2.0, datetime(2020, 1, 1), None))), "one cell for all zones"
+    assert json.loads(to_json(wide)).keys() - json.loads(to_json(narrow)).keys() == {"anywhere"}
+    assert "zone" in build_filter(narrow, "default")
+    assert "zone" not in build_filter(wide, "default")
+    assert build_filter(wide, "default").count(" and ") == build_filter(narrow, "default").count(" and ") - 1
 
 
 @given(st.text())
