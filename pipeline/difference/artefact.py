@@ -17,7 +17,7 @@ from pipeline.difference.sources import Sources
 from pipeline.difference.vector import DIMENSION, SIGNED, Usual
 from pipeline.errors import OddframeError
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever an older reader would misread what is written."""
 
 _STACK = ("coefficients", "known", "variance", "scatter", "stars", "psf")
@@ -40,6 +40,7 @@ def to_bytes(learnt: Learnt) -> bytes:
         arrays |= {"detector.pattern": learnt.detector.pattern, "detector.flawed": learnt.detector.flawed}
     arrays["usual.level"] = np.asarray([learnt.usual.level[name] for name in NAMES])
     arrays["usual.scale"] = np.asarray([learnt.usual.scale[name] for name in NAMES])
+    arrays["usual.tail"] = np.asarray([learnt.usual.tail[name] for name in NAMES])
     for name in SIGNED:
         arrays[f"usual.middle.{name}"] = learnt.usual.middle[name]
         arrays[f"usual.spread.{name}"] = learnt.usual.spread[name]
@@ -83,6 +84,7 @@ def _read(arrays: dict[str, NDArray[Any]]) -> Learnt:
     usual = Usual(
         dict(zip(NAMES, arrays["usual.level"].tolist(), strict=True)),
         dict(zip(NAMES, arrays["usual.scale"].tolist(), strict=True)),
+        dict(zip(NAMES, arrays["usual.tail"].tolist(), strict=True)),
         {name: arrays[f"usual.middle.{name}"] for name in SIGNED},
         {name: arrays[f"usual.spread.{name}"] for name in SIGNED},
     )
