@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from pipeline.difference.psf import draw_gaussian
 from pipeline.difference.robust import measure_spread
 
 Image = NDArray[np.float32]
@@ -20,6 +21,7 @@ STREAK_LENGTHS_PX = (10.0, 28.0)
 BIN_PX = 2
 """Streaks are looked for on pixels two wide."""
 
+_WIDTH_STEP = 1.1
 _LEAST_WEIGHT = 0.25
 _BOX = 9
 _EXCESS_SAMPLE = 2**15
@@ -117,7 +119,7 @@ def filter_streaks(light: Image, weight: Image, psf: Image) -> Image:
     # One scale for all kernels: the information changes slowly over a streak where nothing is masked.
     smooth = fft.rfft2(weight, sizes)
     best = np.full(light.shape, -np.inf, dtype=np.float32)
-    for length, kernels in _streak_kernels(psf.tobytes(), psf.shape, sizes):
+    for length, kernels in _streak_kernels(_round_width(psf), sizes):
         disc = _transform_disc(length / BIN_PX, sizes)
         share = fft.irfft2(smooth * disc, sizes)[: light.shape[0], : light.shape[1]]
         scale = np.sqrt(np.maximum(share, _LEAST_WEIGHT * middle))
@@ -130,12 +132,21 @@ def filter_streaks(light: Image, weight: Image, psf: Image) -> Image:
     return best
 
 
+def _round_width(psf: Image) -> float:
+    """Sigma of the Gaussian that is as sharp, in steps of a tenth, so that frames of like seeing share their kernels.
+
+    A kernel so little too wide or too narrow loses less than a hundredth of the significance. The sum of squares of a
+    round Gaussian of sum 1 is 1 / (4 pi sigma^2).
+    """
+    sigma = 1 / math.sqrt(4 * math.pi * float(np.square(psf).sum()))
+    return float(_WIDTH_STEP ** round(math.log(sigma) / math.log(_WIDTH_STEP)))
+
+
 @lru_cache(maxsize=2)
 def _streak_kernels(
-    stamp: bytes, shape: tuple[int, ...], sizes: tuple[int, int]
+    sigma: float, sizes: tuple[int, int]
 ) -> tuple[tuple[float, tuple[tuple[NDArray[np.complex64], np.float32], ...]], ...]:
-    psf = np.frombuffer(stamp, dtype=np.float32).reshape(shape)
-    blurred = fft.rfft2(_centre(_halve(psf), sizes), sizes)
+    blurred = fft.rfft2(_centre(_halve(draw_gaussian(sigma)), sizes), sizes)
     bank = []
     for length in STREAK_LENGTHS_PX:
         # Neighbouring directions part by less than the width of a star at the end of the streak.

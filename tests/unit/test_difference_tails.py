@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.difference import filters
 from pipeline.difference.channels import NAMES, SIZES, Channels, doubt_misfits, remove_bands
 from pipeline.difference.cosmic import find_cosmic_rays
 from pipeline.difference.learn import find_odd
@@ -86,3 +87,11 @@ def test_an_odd_reference_is_left_out_and_usual_ones_are_not():
     assert find_odd(vectors) == []
     vectors[5] = flatten(rng.exponential(60.0, 300))
     assert find_odd(vectors) == [5]
+
+
+def test_frames_of_like_seeing_share_the_kernels_of_streaks():
+    weight = np.ones(SHAPE, dtype=np.float32)
+    filters._streak_kernels.cache_clear()
+    for sigma in (1.20, 1.21, 1.22):
+        filters.filter_streaks(draw_noise(7), weight, draw_gaussian(sigma))
+    assert filters._streak_kernels.cache_info().misses == 1
