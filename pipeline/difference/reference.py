@@ -101,18 +101,17 @@ class Nearest:
     """For each pixel of a grid the pixel of an image that it is mapped to; found once, for any number of images.
 
     Attributes:
-        row: of that pixel, int32, shape of the grid.
-        column: likewise.
+        place: of that pixel in the flattened image, intp, shape of the grid.
         inside: False where there is none.
     """
 
-    row: NDArray[np.int32]
-    column: NDArray[np.int32]
+    place: NDArray[np.intp]
     inside: Mask
 
     def take(self, image: NDArray[T], *, fill: object) -> NDArray[T]:
         """The values there; `fill` where there is none."""
-        taken: NDArray[T] = np.where(self.inside, image[self.row, self.column], np.asarray(fill, dtype=image.dtype))
+        taken: NDArray[T] = image.ravel().take(self.place)
+        taken[~self.inside] = np.asarray(fill, dtype=image.dtype)
         return taken
 
 
@@ -131,7 +130,7 @@ def find_nearest(at: Affine, shape: tuple[int, int], of: tuple[int, ...]) -> Nea
     inside = (row >= 0) & (row < of[0]) & (column >= 0) & (column < of[1])
     np.clip(row, 0, of[0] - 1, out=row)
     np.clip(column, 0, of[1] - 1, out=column)
-    return Nearest(row, column, inside)
+    return Nearest(row.astype(np.intp) * of[1] + column, inside)
 
 
 def sample_nearest(image: NDArray[T], at: Affine, shape: tuple[int, int], *, fill: object) -> NDArray[T]:

@@ -105,7 +105,7 @@ def _spread_saturated(full: Mask) -> Mask:
 
 def measure_noise(light: Image, valid: Mask) -> float:
     """Standard deviation of the sky, from differences of pixels two apart, which no gradient or star outweighs."""
-    step = max(1, light.size // (4 * _SAMPLE))
+    step = max(1, light.size // _SAMPLE)
     pairs = (light[::step, 2:] - light[::step, :-2])[valid[::step, 2:] & valid[::step, :-2]]
     if not pairs.size:
         return 0.0
