@@ -73,7 +73,7 @@ def learn(*, anew: Annotated[bool, Parameter(negative="")] = False, common: Comm
         show_progress("learn", None) as advance,
     ):
         lessons = [lesson.to_json() for lesson in learn_models(lake, advance, anew=anew)]
-    columns = ("field", "outcome", "references", "registered", "left_out", "unregistered", "model")
+    columns = ("field", "outcome", "references", "registered", "odd", "left_out", "unregistered", "model")
     print_lines(lessons, as_json=common.json, columns=columns)
     return 0
 

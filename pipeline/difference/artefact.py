@@ -19,7 +19,7 @@ from pipeline.difference.transform import Affine
 from pipeline.difference.vector import DIMENSION, SIGNED, Usual
 from pipeline.errors import OddframeError
 
-FORMAT = 2
+FORMAT = 3
 """Changes whenever an older reader would misread what is written."""
 
 _STACK = ("coefficients", "known", "variance", "scatter", "stars", "psf")
@@ -43,10 +43,12 @@ def to_bytes(learnt: Learnt) -> bytes:
         arrays |= {"detector.pattern": learnt.detector.pattern, "detector.flawed": learnt.detector.flawed}
     arrays["usual.level"] = np.asarray([learnt.usual.level[name] for name in NAMES])
     arrays["usual.scale"] = np.asarray([learnt.usual.scale[name] for name in NAMES])
+    arrays["usual.tail"] = np.asarray([learnt.usual.tail[name] for name in NAMES])
     for name in SIGNED:
         arrays[f"usual.middle.{name}"] = learnt.usual.middle[name]
         arrays[f"usual.spread.{name}"] = learnt.usual.spread[name]
     arrays["placed"] = np.asarray([_NOWHERE if at is None else astuple(at) for at in learnt.placed]).reshape(-1, 6)
+    arrays["odd"] = np.asarray(learnt.odd, dtype=np.int64)
     vectors = [vector for vector in learnt.vectors if vector is not None]
     arrays["vectors"] = np.stack(vectors) if vectors else np.zeros((0, DIMENSION), dtype=np.float32)
     out = io.BytesIO()
@@ -86,6 +88,7 @@ def _read(arrays: dict[str, NDArray[Any]]) -> Learnt:
     usual = Usual(
         dict(zip(NAMES, arrays["usual.level"].tolist(), strict=True)),
         dict(zip(NAMES, arrays["usual.scale"].tolist(), strict=True)),
+        dict(zip(NAMES, arrays["usual.tail"].tolist(), strict=True)),
         {name: arrays[f"usual.middle.{name}"] for name in SIGNED},
         {name: arrays[f"usual.spread.{name}"] for name in SIGNED},
     )
@@ -94,4 +97,4 @@ def _read(arrays: dict[str, NDArray[Any]]) -> Learnt:
     vectors = tuple(None if at is None else next(rows) for at in placed)
     if stack.coefficients.shape != stack.known.shape or arrays["vectors"].shape[1:] != (DIMENSION,):
         raise ModelError("the arrays of the model do not fit each other; learn it anew")
-    return Learnt(stack, detector, usual, vectors, placed)
+    return Learnt(stack, detector, usual, vectors, placed, tuple(arrays["odd"].tolist()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,15 @@ LINE_CELLS = (20, 16)
 AXIS_CELLS = 64
 
 _CLIP_SIGMA = 4.0
-_LOCAL_SKY_PX = 64
+_STREAK_CLIP_SIGMA = 2.5
+_LOCAL_SKY_PX = 32
+_PSF_SIDE_PX = 5
+_BOX_SIDE_PX = 3
+_DOUBTED_SIGMA = 3.0
+_CHANCE_SIGMA = 2.0
+_LARGEST_DOUBT = 4.0
+# The spread of some 500 offsets is known to a twentieth.
+_BANDED = 1.1
 _PLANE_CLIPS = 4
 _PLANE_SIGMA = 2.5
 
@@ -80,7 +89,7 @@ class Significance:
         channels: small maps.
         point: significance of a point source at each pixel.
         sharp: the same of light in 3 x 3 px.
-        normal: residual in standard deviations, clipped at four.
+        normal: residual in standard deviations, clipped at four, with the offsets of its rows and columns.
         lines: the likeliest lines across the frame.
     """
 
@@ -103,21 +112,26 @@ def measure_channels(difference: Image, weight: Image, psf: Image) -> Significan
     normal = np.clip(difference * root, -_CLIP_SIGMA, _CLIP_SIGMA)
     sky, local = _measure_sky(normal, root)
     flat = difference - local
-    light = flat * weight
+    known = (weight > 0).astype(np.float32)
+    banded = np.clip(flat * root, -_CLIP_SIGMA, _CLIP_SIGMA)
+    column, row = (_measure_axis(banded, known, axis) for axis in (0, 1))
+    flat = remove_bands(flat, root)
+    normal = flat * root
+    light = normal * root
     points = filter_points(light, weight, psf)
     point = points.significance
-    streak = filter_streaks(light, weight, psf)
-    normal = np.clip(flat * root, -_CLIP_SIGMA, _CLIP_SIGMA)
-    known = (weight > 0).astype(np.float32)
+    sharp = filter_boxes(light, weight)
+    fair, even = doubt_misfits(point, normal, _PSF_SIDE_PX), doubt_misfits(sharp, normal, _BOX_SIDE_PX)
+    # The light of a faint streak lies on many pixels: clipped so low a ray of a few is none, and a bright one stays.
+    streak = filter_streaks(np.clip(normal, -_STREAK_CLIP_SIGMA, _STREAK_CLIP_SIGMA) * root, weight, psf)
+    np.clip(normal, -_CLIP_SIGMA, _CLIP_SIGMA, out=normal)
     side = LINE_BIN_PX
     share = sum_blocks(known, side) / np.float32(side * side)
     line, lines = sharpen_lines(filter_lines(sum_blocks(normal, side) / np.float32(side), share), points, psf)
-    sharp = filter_boxes(light, weight)
-    column, row = (_measure_axis(normal, known, axis) for axis in (0, 1))
     channels = Channels(
-        pool(point, POINT_CELLS),
-        pool(-point, POINT_CELLS),
-        pool(sharp, POINT_CELLS),
+        pool(fair, POINT_CELLS),
+        pool(-fair, POINT_CELLS),
+        pool(even, POINT_CELLS),
         pool(streak, STREAK_CELLS),
         pool(np.abs(line), LINE_CELLS),
         column,
@@ -125,7 +139,59 @@ def measure_channels(difference: Image, weight: Image, psf: Image) -> Significan
         sky,
         _merge_cells(sky),
     )
-    return Significance(channels, point, sharp, normal, lines)
+    return Significance(channels, point, sharp, banded, lines)
+
+
+def doubt_misfits(significance: Image, normal: Image, side: int) -> Image:
+    """Significances of a fit divided by the root of its reduced chi square, where that is more than chance makes it.
+
+    What does not have the shape that was fitted is less sure than its light alone says, by the usual scale factor of
+    poor fits (Rosenfeld et al. 1967, Rev. Mod. Phys. 39, 1). So cosmic rays count less. The factor is limited, for the
+    misfit of a bright star is that of its PSF.
+
+    Args:
+        significance: of a shape at every pixel.
+        normal: residual over its standard deviation, same shape.
+        side: odd side of the square that the fit is compared in, px.
+    """
+    row, column = np.nonzero(np.abs(significance) > _DOUBTED_SIGMA)
+    doubted = significance.copy()
+    reach = side // 2
+    squares = np.pad(np.square(normal / measure_excess(normal)), reach)
+    total = np.zeros(row.size, dtype=np.float64)
+    for down in range(side):
+        for right in range(side):
+            total += squares[row + down, column + right]
+    freedom = side**2 - 1
+    fitted = significance[row, column]
+    misfit = (total - np.square(fitted.astype(np.float64))) / freedom / (1 + _CHANCE_SIGMA * math.sqrt(2 / freedom))
+    doubted[row, column] = fitted / np.sqrt(np.clip(misfit, 1, _LARGEST_DOUBT**2))
+    return doubted
+
+
+def remove_bands(flat: Image, root: Image) -> Image:
+    """Take off the offsets that rows and columns have as a population: noise of the read-out, common to many pixels.
+
+    An offset is measured with noise, so only its likely share is taken: one less the variance of noise over that of all
+    offsets (James & Stein 1961). A single row far off the others is no such noise and stays.
+
+    Args:
+        flat: residual over its local sky.
+        root: one over the standard deviation of each pixel, 0 where masked.
+    """
+    weight = root * root
+    for axis in (1, 0):
+        light = (np.clip(flat * root, -_CLIP_SIGMA, _CLIP_SIGMA) * root).sum(axis=axis, keepdims=True)
+        total = weight.sum(axis=axis, keepdims=True)
+        known = total > 0
+        strength = np.divide(light, np.sqrt(total), out=np.zeros_like(light), where=known)
+        excess = float(measure_excess(strength))
+        if excess <= _BANDED:
+            continue
+        usual = known & (np.abs(strength) <= _CLIP_SIGMA * excess)
+        offset = np.divide(light, total, out=np.zeros_like(light), where=usual)
+        flat = np.where(root > 0, flat - np.float32(1 - 1 / excess**2) * offset, np.float32(0))
+    return flat
 
 
 def pool(values: Image, grid: tuple[int, int]) -> Floats:

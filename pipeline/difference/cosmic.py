@@ -11,6 +11,9 @@ Mask = NDArray[np.bool_]
 SHARP_SIGMA = 4.0
 """How far a pixel must stand over what its neighbours allow, standard deviations."""
 
+_ALONE_SIGMA = 3.0
+# A bright star's middle is known no better than its PSF.
+_SHAPE_ERROR = 0.1
 _FAINT_SIGMA = 3.0
 _SOLID_SIGMA = 2.5
 _SOLID_SHARE = 0.25
@@ -52,12 +55,33 @@ def find_cosmic_rays(difference: Image, deviation: Image, psf: Image) -> Mask:
         # The mean of two neighbours, divided by the share, has noise of its own.
         excess = value - np.maximum(pair, 0) / share
         sharp |= excess > SHARP_SIGMA * spread * np.sqrt(1 + 0.5 / share**2)
+    sharp |= _is_alone(wide, at, value, spread, _sum_ring(psf))
     sharp &= ~_is_solid(wide, wide_deviation, *at)
     marked[row[sharp], column[sharp]] = True
     faint = difference > _FAINT_SIGMA * deviation
     for _ in range(_GROWTHS):
         marked = _grow(marked, faint)
     return marked
+
+
+def _is_alone(
+    difference: Image, at: tuple[NDArray[np.intp], NDArray[np.intp]], value: Image, spread: Image, share: float
+) -> Mask:
+    """Whether the eight neighbours together hold less than a star's would: what no single pair is sure of."""
+    ring = -value.astype(np.float64)
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            ring += difference[at[0] + down, at[1] + right]
+    excess = value - np.maximum(ring, 0) / share
+    doubt = np.sqrt(np.square(spread) * (1 + 8 / share**2) + np.square(_SHAPE_ERROR * value))
+    return np.asarray(excess > _ALONE_SIGMA * doubt)
+
+
+def _sum_ring(psf: Image) -> float:
+    """Light of a star's eight neighbours over that of its middle: least where it lies on the middle of a pixel."""
+    row, column = psf.shape[0] // 2, psf.shape[1] // 2
+    square = float(psf[row - 1 : row + 2, column - 1 : column + 2].sum())
+    return max(_LEAST_SHARE, square / float(psf[row, column]) - 1)
 
 
 def _share_at(psf: Image, down: int, right: int) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from pipeline.difference.robust import MAD_TO_SIGMA
 from pipeline.difference.sky import average_cells, spread_cells
@@ -21,6 +22,8 @@ _SIGNIFICANT = 5.0
 _RESTLESS = 3.0
 _STRONG = 3.0
 _MOST_RESTLESS = 0.05
+_MOSTLY = 0.5
+_SETTLING_PX = 4
 _BAND_ROWS = 64
 _BROAD_PX = 32
 # Standard error of a median of normal numbers over that of their mean.
@@ -75,10 +78,22 @@ def learn_detector(residuals: Image, known: Mask, noise: float) -> Detector:
     pattern = lines + np.where(np.abs(left) > _SIGNIFICANT * error, left, np.float32(0))
     # A strong pattern follows temperature and sky: what is subtracted today is off tomorrow by more than noise.
     flawed = (spread > _RESTLESS * noise) | (np.abs(pattern - broad) > _STRONG * noise)
+    rims = _find_dead_rims(flawed | ~enough)
     # Where much of the frame is restless it is no flaw of single pixels.
     if np.count_nonzero(flawed) > _MOST_RESTLESS * flawed.size:
         flawed = np.zeros(shape, dtype=bool)
-    return Detector(pattern, flawed)
+    return Detector(pattern, flawed | rims)
+
+
+def _find_dead_rims(flawed: Mask) -> Mask:
+    """Rows and columns that are mostly flawed, and those next to them: the read-out settles over a few pixels."""
+    rims = np.zeros(flawed.shape, dtype=bool)
+    for axis in (0, 1):
+        dead = flawed.mean(axis=axis, keepdims=True) > _MOSTLY
+        if dead.any():
+            beside = np.ones((3, 1) if axis else (1, 3))
+            rims |= ndimage.binary_dilation(dead, structure=beside, iterations=_SETTLING_PX)
+    return rims
 
 
 def _find_broad(middle: Image, known: Mask, error: Image) -> Image:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, special
 
 from pipeline.difference.build import Pile, allocate_in_memory, pile_up
 from pipeline.difference.channels import Channels, Significance, measure_channels
 from pipeline.difference.detector import LEAST_FRAMES, Detector, learn_detector
 from pipeline.difference.layers import Allocate
 from pipeline.difference.reference import Stack, sample_nearest
-from pipeline.difference.subtract import Exposure, Residual, subtract_template, turn_stamp
+from pipeline.difference.robust import measure_spread
+from pipeline.difference.subtract import Exposure, Residual, subtract_stack
 from pipeline.difference.transform import Affine
 from pipeline.difference.vector import Usual, exceed, flatten, learn_usual
 
 Image = NDArray[np.float32]
 
 _LARGEST_SCATTER = 1e4
+_LEAST_SCREENED = 8
+_ODD_CHANCE = 0.01
+_LEAST_LOG_SPREAD = 0.05
 _PRIOR_FRAMES = 2.0
 _CHANCE_SIGMA = 2.0
 
@@ -33,8 +38,10 @@ class Learnt:
         stack: with its scatter.
         detector: pattern of the detector; None where it cannot be told from the sky.
         usual: heights of its channels.
-        vectors: one a reference, each against a stack and a scatter without it; None where it was not registered.
+        vectors: one a reference, each against a stack, a scatter and a usual without it; None where it was not
+            registered.
         placed: where each reference lies on the stack; None likewise.
+        odd: references, by number, that the others would flag: they have no say in what is usual.
     """
 
     stack: Stack
@@ -42,6 +49,7 @@ class Learnt:
     usual: Usual
     vectors: tuple[NDArray[np.float32] | None, ...]
     placed: tuple[Affine | None, ...]
+    odd: tuple[int, ...] = ()
 
 
 def learn(
@@ -69,11 +77,44 @@ def learn(
         scatter = squares.to_scatter(without=points[i])
         if (significance := compare_left_out(pile, exposure, i, scatter)) is not None:
             found[i] = significance.channels
-    usual = learn_usual(list(found.values()))
-    vectors = [flatten(exceed(found[i], usual)) if i in found else None for i in range(len(exposures))]
+    vectors = {i: _place_left_out(found, i) for i in found}
+    odd = find_odd(vectors)
+    for i in odd:
+        squares.remove(points[i])
+    usual = learn_usual([channels for i, channels in found.items() if i not in odd])
     placed = [r.to_reference if r is not None and i in found else None for i, r in enumerate(pile.layers.registrations)]
     stack = replace(pile.stack, scatter=squares.to_scatter())
-    return Learnt(stack, detector, usual, tuple(vectors), tuple(placed))
+    members = tuple(vectors.get(i) for i in range(len(exposures)))
+    return Learnt(stack, detector, usual, members, tuple(placed), tuple(odd))
+
+
+def find_odd(vectors: Mapping[int, NDArray[np.float32]]) -> list[int]:
+    """References that are themselves so odd that chance made none of them so once in a hundred fields.
+
+    A reference with doubled stars or a cloud would say of anything less odd that it is usual. Like the frames that
+    will be judged, each is compared by the logarithm of its amplitude with the others, by Student's t with the half of
+    their degrees of freedom for a median of deviations.
+    """
+    if len(vectors) < _LEAST_SCREENED:
+        return []
+    every = np.stack(list(vectors.values())).astype(np.float64)
+    cosines = every @ every.T
+    np.fill_diagonal(cosines, -1)
+    logs = np.log(np.maximum(np.sqrt(np.maximum(1 / np.clip(cosines.max(axis=1), 1e-6, 1) ** 2 - 1, 0)), 1e-7))
+    odd = []
+    for place, i in enumerate(vectors):
+        others = np.delete(logs, place)
+        off = others - np.median(others)
+        spread = max(measure_spread(off), measure_spread(off[off >= 0]), _LEAST_LOG_SPREAD)
+        t = (logs[place] - np.median(others)) / (spread * math.sqrt(1 + 1 / others.size))
+        if special.stdtr((others.size - 1) / 2, -t) * len(vectors) < _ODD_CHANCE:
+            odd.append(i)
+    return odd
+
+
+def _place_left_out(found: dict[int, Channels], i: int) -> NDArray[np.float32]:
+    """The vector of a reference as if it were a new frame: what is usual is what the others say."""
+    return flatten(exceed(found[i], learn_usual([channels for k, channels in found.items() if k != i])))
 
 
 def _learn_detector(pile: Pile, exposures: Sequence[Exposure], allocate: Allocate) -> Detector | None:
@@ -97,8 +138,7 @@ def subtract_left_out(pile: Pile, exposure: Exposure, i: int, scatter: Image | N
     stack = pile.leave_out(i)
     if scatter is not None:
         stack = replace(stack, scatter=scatter)
-    template = stack.resample(at.to_reference, exposure.light.shape)
-    return subtract_template(exposure, template, turn_stamp(stack.psf, at.to_reference), at)
+    return subtract_stack(exposure, stack, at)
 
 
 def compare_left_out(pile: Pile, exposure: Exposure, i: int, scatter: Image | None) -> Significance | None:
@@ -123,6 +163,10 @@ class _Squares:
     def add(self, point: Image) -> None:
         self._sum += np.square(point)
         self._count += point != 0
+
+    def remove(self, point: Image) -> None:
+        self._sum -= np.square(point)
+        self._count -= point != 0
 
     def to_scatter(self, without: Image | None = None) -> Image:
         """Root mean square, spread to where a star may lie next time; 1 counts as so many frames that saw noise."""

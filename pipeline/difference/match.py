@@ -134,9 +134,17 @@ def _solve(columns: Floats, values: Floats, noise: float) -> tuple[Floats, Mask]
 
 
 def _learn_noise(light: Floats, left: Floats, noise: float) -> tuple[float, float]:
-    """Fit variance = noise^2 + photon * light + (mismatch * light)^2 to medians in bins of equal numbers of pixels."""
+    """Fit variance = noise^2 + photon * light + (mismatch * light)^2 to medians in bins of equal ratios of light.
+
+    Bins of equal numbers would all hold the disc of a galaxy, where it fills the frame, and none its stars.
+    """
     order = np.argsort(light, kind="stable")
-    bins = [b for b in np.array_split(order, _BINS) if b.size >= _LEAST_IN_BIN]
+    order = order[light[order] > 0]
+    if order.size < _LEAST_IN_BIN:
+        return 0.0, _FIRST_MISMATCH
+    # The brightest few are one bin.
+    edges = np.geomspace(light[order[0]], light[order[-_LEAST_IN_BIN]], _BINS)[1:]
+    bins = [b for b in np.split(order, np.searchsorted(light[order], edges)) if b.size >= _LEAST_IN_BIN]
     if not bins:
         return 0.0, _FIRST_MISMATCH
     middle = np.asarray([np.median(light[b]) for b in bins])

@@ -16,6 +16,9 @@ Image = NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)
 Mask = NDArray[np.bool_]
 
+# Float32 places an identity this far off.
+_RIM_PX = 0.01
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Template:
@@ -84,13 +87,13 @@ def spline_coefficients(image: Image) -> Image:
 
 
 def sample_spline(coefficients: Image, at: Affine, shape: tuple[int, int]) -> Image:
-    """The spline at the places that the pixels of a grid are mapped to; 0 outside."""
+    """The spline at the places that the pixels of a grid are mapped to; outside, the mirror image of what is inside."""
     # ndimage counts rows first.
     matrix = np.array([[at.yy, at.yx], [at.xy, at.xx]])
     return np.asarray(
         ndimage.affine_transform(
             coefficients, matrix, (at.y0, at.x0), output_shape=shape, output=np.float32, order=3,
-            mode="constant", cval=0.0, prefilter=False,
+            mode="mirror", prefilter=False,
         ),
         dtype=np.float32,
     )  # fmt: skip
@@ -101,18 +104,17 @@ class Nearest:
     """For each pixel of a grid the pixel of an image that it is mapped to; found once, for any number of images.
 
     Attributes:
-        row: of that pixel, int32, shape of the grid.
-        column: likewise.
+        place: of that pixel in the flattened image, intp, shape of the grid.
         inside: False where there is none.
     """
 
-    row: NDArray[np.int32]
-    column: NDArray[np.int32]
+    place: NDArray[np.intp]
     inside: Mask
 
     def take(self, image: NDArray[T], *, fill: object) -> NDArray[T]:
         """The values there; `fill` where there is none."""
-        taken: NDArray[T] = np.where(self.inside, image[self.row, self.column], np.asarray(fill, dtype=image.dtype))
+        taken: NDArray[T] = image.ravel().take(self.place)
+        taken[~self.inside] = np.asarray(fill, dtype=image.dtype)
         return taken
 
 
@@ -128,10 +130,12 @@ def find_nearest(at: Affine, shape: tuple[int, int], of: tuple[int, ...]) -> Nea
     y = (np.float32(at.yx) * columns)[None, :] + (np.float32(at.yy) * rows + np.float32(at.y0))[:, None]
     x = (np.float32(at.xx) * columns + np.float32(at.x0))[None, :] + (np.float32(at.xy) * rows)[:, None]
     row, column = np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)
-    inside = (row >= 0) & (row < of[0]) & (column >= 0) & (column < of[1])
+    # Beyond the centre of the outermost pixel there is nothing to interpolate with.
+    rim = np.float32(_RIM_PX)
+    inside = (y >= -rim) & (y <= of[0] - 1 + rim) & (x >= -rim) & (x <= of[1] - 1 + rim)
     np.clip(row, 0, of[0] - 1, out=row)
     np.clip(column, 0, of[1] - 1, out=column)
-    return Nearest(row, column, inside)
+    return Nearest(row.astype(np.intp) * of[1] + column, inside)
 
 
 def sample_nearest(image: NDArray[T], at: Affine, shape: tuple[int, int], *, fill: object) -> NDArray[T]:

@@ -18,6 +18,8 @@ _SAMPLED_PX = 16
 _CLIPS = 4
 _CLIP_SIGMA = 3.0
 _LEAST_SHARE = 0.25
+# Pixels of a cell for its median; the plane is fitted to hundreds of cells.
+_ENOUGH = 256
 
 
 def fit_plane(image: Image, valid: Mask) -> Image:
@@ -101,14 +103,14 @@ def average_cells(
 
 
 def spread_cells(cells: NDArray[np.float64], shape: tuple[int, int]) -> Image:
-    """Linear between the centres of cells, constant beyond the outermost; float32, shape `shape`."""
+    """Linear between the centres of cells, and on beyond the outermost; float32, shape `shape`."""
     down, across = (_interpolate(n, length) for n, length in zip(cells.shape, shape, strict=True))
     return (down @ cells.astype(np.float32)) @ across.T
 
 
 def _interpolate(cells: int, length: int) -> Image:
-    place = np.clip((np.arange(length) + 0.5) * cells / length - 0.5, 0, cells - 1)
-    below = np.minimum(place.astype(np.intp), max(0, cells - 2))
+    place = (np.arange(length) + 0.5) * cells / length - 0.5 if cells > 1 else np.zeros(length)
+    below = np.clip(np.floor(place).astype(np.intp), 0, max(0, cells - 2))
     share = (place - below).astype(np.float32)
     matrix = np.zeros((length, cells), dtype=np.float32)
     every = np.arange(length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +21,18 @@ from pipeline.difference.transform import Affine
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Spot = tuple[float, float, float]
+"""Column, row and reach of a place, px."""
 
 USUAL_VARIATION = 0.15
 """How much a star's light may change between nights without being news, standard deviation as a share."""
 
 _SATURATION_RIM_PX = 2
-_EDGE_PX = 3
+_WIDEST_RIM_PX = 40
+_OUTSIDE_SIGMA = 100.0
+_OUTSIDE_PX = 64.0
+_CORE_PX = 2
+_WINGS = 4.0
 _SAMPLE = 2**16
 
 
@@ -77,11 +84,23 @@ def expose(pixels: Image, valid: Mask, saturation: float | None) -> Exposure:
     light = np.where(valid, pixels - fit_plane(filled, valid), np.float32(0)).astype(np.float32)
     usable = valid
     if saturation is not None and (full := (filled >= saturation) & valid).any():
-        # Charge runs over into neighbours before the converter shows its ceiling.
-        usable = valid & ~ndimage.binary_dilation(full, iterations=_SATURATION_RIM_PX)
+        usable = valid & ~_spread_saturated(full)
     noise = measure_noise(light, valid)
     sources = list_sources(light, noise, None if valid.all() else ~valid) if noise > 0 else no_sources()
     return Exposure(light, usable, noise, sources)
+
+
+def _spread_saturated(full: Mask) -> Mask:
+    """Full pixels and a rim: charge runs over into neighbours, the further the larger the disc of the star."""
+    labels, count = ndimage.label(full, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    rims = np.minimum(_SATURATION_RIM_PX + np.sqrt(areas / math.pi), _WIDEST_RIM_PX)
+    spread = np.zeros(full.shape, dtype=bool)
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        rim = math.ceil(rims[number])
+        window = tuple(slice(max(0, part.start - rim), part.stop + rim) for part in (rows, columns))
+        spread[window] |= ndimage.distance_transform_edt(labels[window] != number) <= rims[number]
+    return spread
 
 
 def measure_noise(light: Image, valid: Mask) -> float:
@@ -107,8 +126,40 @@ def subtract(frame: Exposure, stack: Stack, prior: Affine | None) -> Residual | 
     registration = register(frame.sources, stack.sources, prior)
     if registration is None:
         return None
-    template = stack.resample(registration.to_reference, frame.light.shape)
-    return subtract_template(frame, template, turn_stamp(stack.psf, registration.to_reference), registration)
+    return subtract_stack(frame, stack, registration)
+
+
+def subtract_stack(frame: Exposure, stack: Stack, registration: Registration) -> Residual:
+    """Subtract the reference from a frame whose place is known."""
+    at = registration.to_reference
+    template = stack.resample(at, frame.light.shape)
+    outside = _find_outside(stack.sources, at.invert(), frame)
+    doubtful = [*outside, *_find_holes(frame.usable & template.known)]
+    return subtract_template(frame, template, turn_stamp(stack.psf, at), registration, doubtful)
+
+
+def _find_outside(sources: Sources, at: Affine, frame: Exposure) -> list[Spot]:
+    """Bright stars just beyond the border: what they spread in the read-out they spread when they are inside."""
+    bright = sources.take(sources.peak > _OUTSIDE_SIGMA * frame.noise)
+    x, y = at.apply(bright.x, bright.y)
+    height, width = frame.light.shape
+    beyond = np.maximum(np.maximum(-x, x - width + 1), np.maximum(-y, y - height + 1))
+    near = (beyond > -_SATURATION_RIM_PX) & (beyond < _OUTSIDE_PX)
+    return [(x, y, _OUTSIDE_PX) for x, y in zip(x[near].tolist(), y[near].tolist(), strict=True)]
+
+
+def _find_holes(usable: Mask) -> list[Spot]:
+    """Cores of full stars: how far their light and charge reach grows with them."""
+    cores = ndimage.binary_erosion(~usable, structure=np.ones((3, 3)), iterations=_CORE_PX)
+    labels, count = ndimage.label(cores, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    spots = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        # What is larger is no star but ground that the frame or the stack does not cover.
+        if max(rows.stop - rows.start, columns.stop - columns.start) <= _WIDEST_RIM_PX:
+            reach = _WINGS * (math.sqrt(areas[number] / math.pi) + _CORE_PX)
+            spots.append(((columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2, reach))
+    return spots
 
 
 def turn_stamp(stamp: Image, at: Affine) -> Image:
@@ -117,8 +168,14 @@ def turn_stamp(stamp: Image, at: Affine) -> Image:
     return np.ascontiguousarray(np.rot90(stamp, round(at.rotation_deg / 90)))
 
 
-def subtract_template(frame: Exposure, template: Template, psf: Image, registration: Registration) -> Residual:
-    """Subtract a template that already lies on the frame's pixels."""
+def subtract_template(
+    frame: Exposure,
+    template: Template,
+    psf: Image,
+    registration: Registration,
+    doubtful: Sequence[Spot] = (),
+) -> Residual:
+    """Subtract a template that already lies on the frame's pixels; around `doubtful` places its light is in doubt."""
     usable = frame.usable & template.known
     matched = match(frame.light, template.light, psf, usable, noise=frame.noise, stars=frame.sources)
     difference = np.where(usable, frame.light - matched.light, np.float32(0))
@@ -126,6 +183,8 @@ def subtract_template(frame: Exposure, template: Template, psf: Image, registrat
     variance = np.float32(frame.noise**2) + np.float32(matched.photon) * bright
     variance += np.square(np.float32(matched.mismatch) * bright)
     variance += np.float32(matched.flux**2) * template.variance
+    for spot in doubtful:
+        _doubt_around(variance, bright, spot)
     rays = find_cosmic_rays(difference, np.sqrt(variance), matched.psf) & usable
     # A star that varies is no new one: light at its place counts by how much stars commonly vary. The sum turns the
     # variance of a fitted flux into that of a pixel, so that every filter sees it.
@@ -134,3 +193,10 @@ def subtract_template(frame: Exposure, template: Template, psf: Image, registrat
     weight = np.where(usable & ~rays, 1 / (variance * np.square(template.scatter)), np.float32(0))
     difference[rays] = 0
     return Residual(difference, weight, rays, registration, matched)
+
+
+def _doubt_around(variance: Image, bright: Image, spot: Spot) -> None:
+    x, y, reach = spot
+    top, bottom = max(0, math.floor(y - reach)), max(0, math.floor(y + reach) + 1)
+    left, right = max(0, math.floor(x - reach)), max(0, math.floor(x + reach) + 1)
+    variance[top:bottom, left:right] += np.square(bright[top:bottom, left:right])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.difference.channels import NAMES, POINT_CELLS, SIZES, SKY_CELLS, STREAK_CELLS, Significance
 from pipeline.difference.filters import STREAK_LENGTHS_PX
-from pipeline.difference.vector import CONSTANT, Usual, exceed, flatten
+from pipeline.difference.vector import Usual, exceed, flatten
 
 Floats = NDArray[np.float64]
 
@@ -97,11 +97,6 @@ def split_excess(excess: Floats) -> dict[str, Floats]:
     """The excess of each channel, by name, flat."""
     ends = np.cumsum([SIZES[name] for name in NAMES])
     return dict(zip(NAMES, np.split(excess, ends[:-1]), strict=True))
-
-
-def recover_excess(vector: NDArray[np.float32]) -> Floats:
-    """The inverse of `flatten`, to float32's precision."""
-    return np.asarray(vector[:-1].astype(np.float64) * (CONSTANT / float(vector[-1])))
 
 
 def _cut(cells: Floats, shape: tuple[int, int], tile: Tile) -> Floats:

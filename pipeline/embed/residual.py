@@ -18,14 +18,14 @@ from pipeline.difference.learn import Learnt
 from pipeline.difference.localise import Place, localise
 from pipeline.difference.subtract import Exposure, Residual, subtract
 from pipeline.difference.transform import Affine, fit_affine
-from pipeline.difference.vector import DIMENSION, Usual, exceed, flatten
+from pipeline.difference.vector import DIMENSION, Usual, exceed, flatten, rate_heights
 from pipeline.frame.places import pixel_to_pixel
 
 LEAST_OVERLAP = 0.25
 """Share of a frame that must lie on what its references cover."""
 
 _FWHM_OF_SIGMA = 2.3548
-_SCALES_ABOVE = 5.0
+_LEAST_RARITY = 5.0
 _CHANNEL_OF_KIND = {
     "point": "point",
     "streak": "streak",
@@ -100,16 +100,16 @@ def _level_sky(sky: NDArray[np.float64], usual: Usual) -> NDArray[np.float64]:
 def list_unusual(places: Sequence[Place], usual: Usual, *, at_least: int = 1) -> tuple[Place, ...]:
     """Those places that are higher than the references' own; the first of all where fewer are.
 
-    A share of the cells of any normal frame lies above the level of its channel, by one scale on average: of these
-    some one in a hundred and fifty lies as far above it as is asked for here.
+    A share of the cells of any normal frame lies above the level of its channel: of these some one in a hundred and
+    fifty lies as far above it as is asked for here.
     """
-    kept = tuple(p for p in places if abs(p.sigma) >= _find_bar(p, usual))
+    kept = tuple(p for p in places if _rate(p, usual) >= _LEAST_RARITY)
     return kept if len(kept) >= at_least else tuple(places[:at_least])
 
 
-def _find_bar(place: Place, usual: Usual) -> float:
+def _rate(place: Place, usual: Usual) -> float:
     channel = "hole" if place.kind == "point" and place.sigma < 0 else _CHANNEL_OF_KIND[place.kind]
-    return usual.level[channel] + _SCALES_ABOVE * usual.scale[channel]
+    return float(rate_heights(np.asarray(abs(place.sigma)), channel, usual))
 
 
 def measure_fwhm(psf: NDArray[np.float32]) -> float:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.difference.tiles import GRIDS, Tile, cut_tiles, lay_tiles, recover_excess
-from pipeline.difference.vector import flatten
+from pipeline.difference.tiles import GRIDS, Tile, cut_tiles, lay_tiles
+from pipeline.difference.vector import flatten, unflatten
 from pipeline.evaluate.differences import Difference, DifferenceKnowledge, Differences
 from pipeline.evaluate.specs import Floats, Mask
 from pipeline.frame.types import Frame
@@ -107,7 +107,7 @@ class TilesKnowledge:
         # Cells lie where they lie on any frame, whatever its size.
         shape = (1024, 1024)
         tiles = lay_tiles(shape, WHOLE_GRID)
-        found = [float(_rate(cut_tiles(recover_excess(v), shape, tiles)).max()) for v in vectors]
+        found = [float(_rate(cut_tiles(unflatten(v), shape, tiles)).max()) for v in vectors]
         return tuple(found) if len(found) > 1 else ()
 
     def compare(self, frame: Frame) -> TilesComparison | None:

@@ -107,7 +107,8 @@ class FieldModel:
         model: sha256 (hex) of its artefact.
         site: of the field's founder.
         members: the references it was learnt from, in the order of its vectors.
-        registered: those of them that could be registered.
+        registered: those of them that frames are compared with.
+        odd: those of them that the others would flag.
         anchor: WCS cards of one of them; empty where none has a WCS.
         to_stack: six numbers of the map from that one to the stack.
         path: where the artefact can be read.
@@ -117,6 +118,7 @@ class FieldModel:
     site: Site
     members: tuple[str, ...]
     registered: tuple[str, ...]
+    odd: tuple[str, ...]
     anchor: Mapping[str, str]
     to_stack: tuple[float, ...]
     path: str = ""
@@ -137,6 +139,7 @@ def read_index(path: Path) -> tuple[FieldModel, ...]:
             site=Site(**entry["site"]),
             members=tuple(entry["members"]),
             registered=tuple(entry["registered"]),
+            odd=tuple(entry["odd"]),
             anchor=entry["anchor"],
             to_stack=tuple(entry["to_stack"]),
             path=entry["path"],

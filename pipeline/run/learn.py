@@ -35,7 +35,8 @@ class Lesson:
         outcome: `learnt`, `kept` (nothing changed), `too_few` or `unregistered` (too few could be registered).
         references: how many the field has.
         registered: how many of them the model rests on.
-        left_out: names of those that were left out as bad.
+        odd: names of those that the others would flag, and so are not compared with.
+        left_out: names of those that were left out as odd altogether.
         unregistered: names of those that could not be registered, or read.
         model: sha256 (hex) of the artefact; None where there is none.
         seconds: how long it took.
@@ -45,6 +46,7 @@ class Lesson:
     outcome: str
     references: int
     registered: int = 0
+    odd: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     unregistered: tuple[str, ...] = ()
     model: str | None = None
@@ -64,7 +66,8 @@ class Lesson:
                 "pixels alone are compared"
             ),
         }.get(self.outcome, f"learnt from {self.registered} of {self.references} references in {self.seconds:.1f} s")
-        for word, names in (("left out as bad", self.left_out), ("not registered", self.unregistered)):
+        told = (("odd, look at them", self.odd), ("left out", self.left_out), ("not registered", self.unregistered))
+        for word, names in told:
             if names and self.outcome == LEARNT:
                 said += f"; {word}: {', '.join(names[:_NAMED])}{' and more' if len(names) > _NAMED else ''}"
         return f"field {self.field}: {said}"
@@ -154,8 +157,9 @@ class _Learner:
             LEARNT,
             len(rows),
             len(registered),
+            tuple(names[i] for i in studied.odd),
             tuple(names[i] for i in studied.left_out),
-            tuple(names[i] for i in rows if i not in registered and i not in studied.left_out),
+            tuple(names[i] for i in rows if i not in {*registered, *studied.odd, *studied.left_out}),
             model,
             time.monotonic() - start,
         )
@@ -180,7 +184,7 @@ class _Learner:
         lake.vectors.upsert(self._spec, entities)
         self._drop(retired, but=studied.registered)
         self._switch.reach("learnt references")
-        lake.vectors.put_references(self._spec, entities)
+        lake.vectors.put_references(self._spec, [e for e in entities if e.frame_id in studied.registered])
         lake.vectors.flush()
         row = {
             **_describe_field(founder),
@@ -240,6 +244,7 @@ def _describe_study(studied: Studied) -> dict[str, Any]:
     return {
         "members": list(studied.ids),
         "registered": list(studied.registered),
+        "odd": list(studied.odd),
         "left_out": list(studied.left_out),
         "anchor": list(studied.anchor.items()),
         "to_stack": list(astuple(studied.to_stack)),

@@ -76,6 +76,7 @@ def to_model(row: Row) -> FieldModel:
         site=site,
         members=tuple(row["members"] or ()),
         registered=tuple(row["registered"] or ()),
+        odd=tuple(row["odd"] or ()),
         anchor=dict(row["anchor"] or ()),
         to_stack=tuple(row["to_stack"] or ()),
     )

@@ -46,11 +46,11 @@ def _list_plain(lake: Lake, members: Sequence[Member]) -> list[Member]:
 
 
 def _name_models(lake: Lake) -> dict[str, str]:
-    """The model in use that each reference was registered for, by frame id."""
+    """The model in use that each reference was registered for, odd or not, by frame id."""
     if lake.residual is None:
         return {}
     held = load_models(lake.tables, lake.rules.reference_set, lake.residual.version)
-    return {i: model.model for model in held.models for i in model.registered}
+    return {i: model.model for model in held.models for i in (*model.registered, *model.odd)}
 
 
 def remove_references(lake: Lake, wanted: Sequence[str], *, by: str, why: str) -> list[dict[str, Any]]:
@@ -124,7 +124,8 @@ def _audit_cell(
     lake: Lake, judge: Judge, embedding: Spec, prefilter: Prefilter, cell: Sequence[tuple[Member, dict[str, Any]]]
 ) -> list[dict[str, Any]]:
     whole = judge.cell_of(embedding, prefilter)
-    searched = [member.frame_id for member, _ in cell if member.frame_id in whole.members]
+    # An odd reference of a model is none that is searched, and compared all the same.
+    searched = [member.frame_id for member, _ in cell if member.frame_id in whole.members or embedding.saturates]
     nearest = judge.leave_one_out(embedding, prefilter, searched)
     lines: list[dict[str, Any]] = []
     for member, row in cell:
@@ -132,7 +133,7 @@ def _audit_cell(
         calibration = whole.leave_out(member.frame_id).calibration
         if not passes(prefilter, row):
             lines.append(_line(member, None, None, "outside the dates that are searched: no frame is compared with it"))
-        elif member.frame_id not in whole.members:
+        elif member.frame_id not in whole.members and member.frame_id not in nearest:
             lines.append(_line(member, None, None, "its vector is missing: `oddframe verify --repair` puts it back"))
         elif own is None or calibration is None or calibration.references < _LEAST_TO_CALIBRATE:
             reason = f"too few references to compare with in its cell ({describe_cell(prefilter)})"

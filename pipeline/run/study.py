@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,6 @@ from pipeline.frame.fits import decode
 from pipeline.frame.header import describe
 from pipeline.frame.places import pick_wcs_cards
 from pipeline.frame.types import FrameRow
-from pipeline.judge.cell import Cell
-from pipeline.judge.distance import rank_neighbours
 from pipeline.run.compare import expose_frame
 from pipeline.run.lake import Lake
 
@@ -50,8 +48,14 @@ class Studied:
 
     @property
     def registered(self) -> tuple[str, ...]:
-        """Those of `ids` that could be registered."""
-        return tuple(i for i, vector in zip(self.ids, self.learnt.vectors, strict=True) if vector is not None)
+        """Those of `ids` that could be registered and are none of the odd ones: what frames are compared with."""
+        vectors = zip(self.ids, self.learnt.vectors, strict=True)
+        return tuple(i for i, vector in vectors if vector is not None and i not in self.odd)
+
+    @property
+    def odd(self) -> tuple[str, ...]:
+        """Those of `ids` that the others would flag."""
+        return tuple(self.ids[i] for i in self.learnt.odd)
 
 
 class Material:
@@ -92,10 +96,9 @@ class Material:
             learnt = learn(
                 [self._exposures[i] for i in ids], [self._find_prior(i, anchor) for i in ids], allocate_where_it_fits
             )
-            bad = self._find_bad(ids, learnt) if self._lake.rules.leave_out_bad and not left_out else []
-            if not bad:
+            if not learnt.odd or left_out or not self._lake.rules.leave_out_bad:
                 break
-            left_out += bad
+            left_out += [ids[i] for i in learnt.odd]
         at = learnt.placed[ids.index(anchor)] if anchor is not None else None
         cards = pick_wcs_cards(self._headers[anchor].header) if anchor is not None and at is not None else {}
         return Studied(learnt, ids, tuple(left_out), cards, at or Affine())
@@ -108,19 +111,6 @@ class Material:
             return Affine()
         row, cards = self._headers[frame_id], pick_wcs_cards(self._headers[anchor].header)
         return map_by_wcs(row.header, (row.height, row.width), cards, Affine())
-
-    def _find_bad(self, ids: Sequence[str], learnt: Learnt) -> list[str]:
-        """References that the others would flag, as long as enough are left."""
-        vectors = {i: v for i, v in zip(ids, learnt.vectors, strict=True) if v is not None}
-        nearest = {i: rank_neighbours(v, vectors, [j for j in vectors if j != i], 2) for i, v in vectors.items()}
-        whole = Cell(frozenset(vectors), nearest, saturates=True)
-        rated: list[tuple[float, str]] = []
-        for i in vectors:
-            calibration = whole.leave_out(i).calibration
-            if calibration is not None and nearest[i]:
-                rated.append((calibration.rate(nearest[i][0].distance).value, i))
-        spare = len(vectors) - self._lake.rules.min_references
-        return [i for p, i in sorted(rated) if p <= self._lake.rules.budget][: max(0, spare)]
 
 
 def allocate_where_it_fits(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:

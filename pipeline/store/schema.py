@@ -220,7 +220,8 @@ MODELS = _table(
     ("dec", _REAL),
     ("radius_deg", _REAL),
     ("members", _list_of(101, _TEXT)),  # frame ids, in the order of its vectors
-    ("registered", _list_of(102, _TEXT)),  # those of them that could be registered
+    ("registered", _list_of(102, _TEXT)),  # those of them that frames are compared with
+    ("odd", _list_of(109, _TEXT)),  # those of them that the others would flag
     ("left_out", _list_of(103, _TEXT)),  # references of the field that it does without
     ("anchor", MapType(104, _TEXT, 105, _TEXT, value_required=False)),  # WCS cards of one member
     ("to_stack", _list_of(106, _REAL)),  # affine map from that member to the stack

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.difference.reference import find_nearest
 from pipeline.difference.register import register
 from pipeline.difference.sources import Sources
 from pipeline.difference.transform import Affine, fit_affine, fit_rigid, fit_shift
@@ -134,3 +135,12 @@ def test_fits_find_the_map_that_made_the_pairs(angle: float, dx: float, dy: floa
     u, v = at.apply(x, y)
     for found in (fit_affine(x, y, u, v), fit_rigid(x, y, u, v), fit_shift(x, y, u, v, turn(angle, 0, 0))):
         assert np.allclose(found.apply(x, y), (u, v), atol=1e-6)
+
+
+def test_between_the_outermost_pixel_and_the_border_nothing_is_known():
+    # A spline has nothing to go by there, and a star cut by the border would look new on the next frame.
+    assert find_nearest(Affine(), (5, 6), (5, 6)).inside.all()
+    moved = find_nearest(Affine(y0=-0.3, x0=0.2), (5, 6), (5, 6)).inside
+    assert not moved[0].any()
+    assert not moved[:, -1].any()
+    assert moved[1:, :-1].all()
