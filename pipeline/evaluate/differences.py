@@ -84,7 +84,7 @@ class DifferenceKnowledge:
         self.standing = standing
         self._first = references[0]
         self._anchor = anchor
-        vectors = tuple(v for v in learnt.vectors if v is not None)
+        vectors = tuple(v for i, v in enumerate(learnt.vectors) if v is not None and i not in learnt.odd)
         self.vectors: tuple[Vector, ...] = vectors or (NO_EXCESS,)
         self._last: tuple[Frame, Difference | None] | None = None
 
