@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,9 +31,6 @@ _LEAST_TAIL = 1e-3
 _FEW = 30
 _POWER = 1.2
 _LEAST_SKY_SPREAD = 1.0
-# What a share `USUAL_SHARE` of absolute normal numbers exceeds, and by how much on average.
-_NORMAL_LEVEL = float(-special.ndtri(USUAL_SHARE / 2))
-_NORMAL_SCALE = 2 * math.exp(-(_NORMAL_LEVEL**2) / 2) / math.sqrt(2 * math.pi) / USUAL_SHARE - _NORMAL_LEVEL
 _LEAST_HALVED = 6
 
 
@@ -67,23 +63,22 @@ def learn_usual(frames: Sequence[Channels]) -> Usual:
     for name in NAMES:
         values = np.stack([f[name] for f in flat]) if flat else np.zeros((0, SIZES[name]))
         if name in SIGNED:
-            middle[name], spread[name] = _learn_cells(values)
-            values = np.abs(values - middle[name]) / spread[name]
+            middle[name], spread[name], values = _learn_cells(values)
         level[name], scale[name], tail[name] = _learn_tail(values)
-        if name in SIGNED:
-            level[name], scale[name] = max(level[name], _NORMAL_LEVEL), max(scale[name], _NORMAL_SCALE)
     return Usual(level, scale, tail, middle, spread)
 
 
-def _learn_cells(values: Floats) -> tuple[Floats, Floats]:
+def _learn_cells(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """Middle and spread of each cell, and how far the frames stray in these terms from what others foretell."""
     if not values.size:
-        return np.zeros(values.shape[1]), np.full(values.shape[1], _LEAST_SKY_SPREAD)
+        return np.zeros(values.shape[1]), np.full(values.shape[1], _LEAST_SKY_SPREAD), values
     middle = np.median(values, axis=0)
     left = np.abs(values - _foretell(values))
     # Few frames speak for each cell: half of what it says of itself and half of what all say of it.
     pooled = measure_spread(left)
     spread = np.sqrt((np.square(MAD_TO_SIGMA * np.median(left, axis=0)) + pooled**2) / 2)
-    return middle, np.maximum(spread, _LEAST_SKY_SPREAD)
+    spread = np.maximum(spread, _LEAST_SKY_SPREAD)
+    return middle, spread, left / spread
 
 
 def _foretell(values: Floats) -> Floats:
