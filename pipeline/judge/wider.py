@@ -2,8 +2,8 @@
 
 The nearest of few references is farther away than the nearest of many. So that a frame's distance and theirs are of one
 kind, each reference elsewhere is compared with as many others of its own zone as the frame has references, and not with
-all there are. And fields differ: a distance counts in units of how far those it is compared with lie apart, and the frame's
-own references say what the unit is there. `docs/decisions/0004-p-values.md` has what either is worth.
+all there are. And fields differ: a distance counts in units of how far those it is compared with lie apart, and the
+frame's own references say what the unit is there. `docs/decisions/0004-p-values.md` has what either is worth.
 """
 
 from __future__ import annotations
