@@ -56,6 +56,14 @@ class Cell:
         others = {i: nearest for i, nearest in self.nearest_others.items() if i not in frame_ids}
         return Cell(self.members - frame_ids, others, self.vectors, None, self.saturates)
 
+    def scale(self, factor: float) -> Cell:
+        """The cell with all distances multiplied."""
+        scaled = {
+            i: tuple(Neighbour(n.frame_id, n.distance * factor) for n in nearest)
+            for i, nearest in self.nearest_others.items()
+        }
+        return Cell(self.members, scaled, self.vectors, self.left_out, self.saturates)
+
     def leave_out(self, frame_id: str) -> Cell:
         """The cell without this frame, or the cell itself where the frame is none of its references."""
         if frame_id not in self.members:

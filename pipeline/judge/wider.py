@@ -2,13 +2,23 @@
 
 The nearest of few references is farther away than the nearest of many. So that a frame's distance and theirs are of one
 kind, each reference elsewhere is compared with as many others of its own zone as the frame has references, and not with
-all there are: compared with all, fields of 30 references made 14 to 32 percent of the normal frames of a cell of two to
-four false alarms at a budget of 1 percent; compared with as many, 1 to 1.5 percent.
+all there are. And fields differ: a distance counts in units of how far those it is compared with lie apart, and the
+frame's own references say what the unit is there. `docs/decisions/0004-p-values.md` has what either is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.judge.distance import rank_neighbours
+
+# Of references that are all the same: float32 unit vectors cannot differ meaningfully by less.
+_LEAST_SPREAD = 1e-7
 
 
 def draw_partners(zones: Mapping[str, int | None], count: int) -> dict[str, tuple[str, ...]]:
@@ -32,3 +42,13 @@ def draw_partners(zones: Mapping[str, int | None], count: int) -> dict[str, tupl
         if len(ids) > count
         for place, frame_id in enumerate(ids)
     }
+
+
+def measure_spread(vectors: Sequence[NDArray[np.float32]]) -> float:
+    """How far references are from each other: the mean distance of all pairs, the same bits in every store.
+
+    Args:
+        vectors: float32 (d,), two or more, in an order that replays.
+    """
+    distances = [rank_neighbours(one, {"": other}, [""], 1)[0].distance for one, other in combinations(vectors, 2)]
+    return max(fmean(distances), _LEAST_SPREAD)

@@ -15,7 +15,7 @@ from pipeline.judge.eligibility import find_objection
 from pipeline.judge.prefilter import build_prefilter, describe_cell, widen
 from pipeline.judge.types import Judgement, Neighbour, Status
 from pipeline.judge.verdict import LEAST_TO_COMPARE, judge_frame
-from pipeline.judge.wider import draw_partners
+from pipeline.judge.wider import draw_partners, measure_spread
 from pipeline.ports import Prefilter, ReferenceVectors, VectorSpec
 from pipeline.run.lake import JudgeRules, spec_of
 from pipeline.run.prepared import Prepared
@@ -163,20 +163,27 @@ class Judge:
         if embedding.saturates or not LEAST_TO_COMPARE <= cell.references < least:
             return None
         # Whole zones go: those of the frame's own cell. The frame, where it is a reference itself, goes with them.
-        mine = self.cell_of(embedding, prefilter).members
-        wide = self._cell_anywhere(spec_of(embedding), widen(prefilter), cell.references).leave_out_all(mine)
-        return wide if wide.suffices(_WIDER * least) else None
+        spec, own = spec_of(embedding), self.cell_of(embedding, prefilter)
+        wide = self._cell_anywhere(spec, widen(prefilter), cell.references).leave_out_all(own.members)
+        self._fetch_missing(spec, own.vectors, set(cell.members))
+        if not wide.suffices(_WIDER * least) or not cell.members <= own.vectors.keys():
+            return None
+        return wide.scale(measure_spread([own.vectors[i] for i in sorted(cell.members)]))
 
     def _cell_anywhere(self, spec: VectorSpec, prefilter: Prefilter, count: int) -> Cell:
-        """References of any zone, each compared with `count` others of its own."""
+        """References of any zone, each compared with `count` others of its own, in units of how far these lie apart."""
         key = (spec.key, prefilter, count)
         if key not in self._cells:
             zones = self._vectors.zones(spec, prefilter)
             partners = draw_partners({i: zones[i] for i in self._choose(spec, sorted(zones))}, count)
             sample = pick_sample(sorted(partners), _CALIBRATION_SAMPLE)
             vectors = self._vectors.fetch(spec, sorted({*sample, *(p for i in sample for p in partners[i])}))
-            ranked = {i: rank_neighbours(vectors[i], vectors, partners[i], 1) for i in sample if i in vectors}
-            nearest = {i: found for i, found in ranked.items() if found}
+            whole = [i for i in sample if vectors.keys() >= {i, *partners[i]}]
+            nearest = {
+                i: (Neighbour(found.frame_id, found.distance / measure_spread([vectors[p] for p in partners[i]])),)
+                for i in whole
+                for found in rank_neighbours(vectors[i], vectors, partners[i], 1)
+            }
             self._keep_cell(key, Cell(frozenset(nearest), nearest))
         return self._cells[key]
 

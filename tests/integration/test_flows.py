@@ -159,6 +159,22 @@ def test_a_nightly_tidying_tells_what_it_did(served):
     assert "small files merged away" in run["state"]["message"]
 
 
+def test_a_promotion_names_who_joined_and_is_never_started_by_the_clock(served):
+    deployment = served.call("/deployments/name/reference-promote/promote")
+    assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
+    tried = served.run("reference-promote/promote", {"options": {"dry_run": True, "days": 0, "p": 0}})
+    assert tried["state_type"] == "COMPLETED", tried["state"]["message"]
+    count = int(tried["state"]["message"].removesuffix(" would be added."))
+    run = served.run("reference-promote/promote", {"options": {"days": 0, "p": 0}})
+    assert run["state"]["message"] == f"{count} added."
+    found = served.artifacts(run)
+    assert set(found) == {"promotion-table", "promotion-summary"}
+    assert {row["action"] for row in json.loads(found["promotion-table"]["data"])} == {"added"}
+    assert not {row["name"] for row in json.loads(found["promotion-table"]["data"])} & read_odd().keys()
+    again = served.run("reference-promote/promote", {"options": {"days": 0, "p": 0}})
+    assert again["state"]["message"] == "No frame joined."
+
+
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -19,7 +19,7 @@ from pipeline.judge.locate import locate_differences
 from pipeline.judge.prefilter import SearchRules
 from pipeline.judge.types import Neighbour, Status
 from pipeline.judge.verdict import judge_frame
-from pipeline.judge.wider import draw_partners
+from pipeline.judge.wider import draw_partners, measure_spread
 from pipeline.run.detect import Judge
 from pipeline.run.lake import JudgeRules, spec_of
 from pipeline.run.prepared import Prepared
@@ -342,11 +342,12 @@ def test_a_thin_cell_is_calibrated_by_references_elsewhere_where_they_suffice(ow
         return
     ids = [i for i, _ in references[own:]]
     vectors = {i: one.vectors[BEST.name] for i, one in references}
-    distances = [
-        min(measure_distance(vectors[i], vectors[ids[(n + step) % elsewhere]]) for step in range(1, own + 1))
-        for n, i in enumerate(ids)
-    ]
-    assert judged.judgement.threshold == calibrate(distances).find_threshold(0.01)
+    here = measure_spread([vectors[i] for i, _ in references[:own]])
+    distances = []
+    for n, i in enumerate(ids):
+        others = [vectors[ids[(n + step) % elsewhere]] for step in range(1, own + 1)]
+        distances.append(min(measure_distance(vectors[i], o) for o in others) / measure_spread(others) * here)
+    assert judged.judgement.threshold == pytest.approx(calibrate(distances).find_threshold(0.01), rel=1e-12)
     assert judged.judgement.status in (Status.NORMAL, Status.ANOMALY)
     words = f"calibrated by the {elsewhere} references of that instrument and filter elsewhere on the sky"
     assert f"{words}, for its own cell has {own}" in judged.judgement.reason
@@ -372,14 +373,26 @@ def test_the_false_alarm_rate_of_a_thin_cell_is_about_the_budget(own, per_field)
     rng = np.random.default_rng(own)
     flagged = frames = 0
     for _ in range(100):
-        points = {f"{i:03}": rng.normal(size=16) for i in range(5 * per_field)}
+        # Some fields are rougher than others, and so may the frame's own be.
+        *rough, own_rough = np.exp(0.5 * rng.normal(size=6))
+        points = {f"{i:03}": rng.normal(size=16) * rough[i // per_field] for i in range(5 * per_field)}
         partners = draw_partners({i: int(i) // per_field for i in points}, own)
-        nearest = [min(np.linalg.norm(points[i] - points[p]) for p in others) for i, others in partners.items()]
-        threshold = calibrate(nearest).find_threshold(0.05)
-        references, asked = rng.normal(size=(own, 16)), rng.normal(size=(40, 16))
+        nearest = [
+            min(np.linalg.norm(points[i] - points[p]) for p in others) / measure_spread([points[p] for p in others])
+            for i, others in partners.items()
+        ]
+        references, asked = own_rough * rng.normal(size=(own, 16)), own_rough * rng.normal(size=(40, 16))
+        threshold = calibrate(nearest).find_threshold(0.05) * measure_spread(list(references))
         distances = np.linalg.norm(asked[:, None] - references[None], axis=2).min(axis=1)
         flagged, frames = flagged + int((distances >= threshold).sum()), frames + 40
     assert 0.02 <= flagged / frames <= 0.08
+
+
+def test_a_spread_is_the_mean_distance_of_all_pairs():
+    assert measure_spread([np.float32([0, 0]), np.float32([3, 4]), np.float32([0, 4])]) == pytest.approx(
+        (5 + 4 + 3) / 3
+    )
+    assert measure_spread([np.float32([1, 0])] * 2) > 0
 
 
 def test_a_zone_with_fewer_others_than_the_frame_has_calibrates_nothing():
