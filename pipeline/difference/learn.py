@@ -26,6 +26,7 @@ _LARGEST_SCATTER = 1e4
 _LEAST_SCREENED = 8
 _ODD_CHANCE = 0.01
 _LEAST_LOG_SPREAD = 0.05
+_LEAST_SPREAD = 0.3
 _PRIOR_FRAMES = 2.0
 _CHANCE_SIGMA = 2.0
 
@@ -78,7 +79,7 @@ def learn(
         if (significance := compare_left_out(pile, exposure, i, scatter)) is not None:
             found[i] = significance.channels
     vectors = {i: _place_left_out(found, i) for i in found}
-    odd = find_odd(vectors)
+    odd = sorted({*find_odd(vectors), *find_extreme(found)})
     for i in odd:
         squares.remove(points[i])
     usual = learn_usual([channels for i, channels in found.items() if i not in odd])
@@ -101,15 +102,31 @@ def find_odd(vectors: Mapping[int, NDArray[np.float32]]) -> list[int]:
     cosines = every @ every.T
     np.fill_diagonal(cosines, -1)
     logs = np.log(np.maximum(np.sqrt(np.maximum(1 / np.clip(cosines.max(axis=1), 1e-6, 1) ** 2 - 1, 0)), 1e-7))
-    odd = []
-    for place, i in enumerate(vectors):
-        others = np.delete(logs, place)
-        off = others - np.median(others)
-        spread = max(measure_spread(off), measure_spread(off[off >= 0]), _LEAST_LOG_SPREAD)
-        t = (logs[place] - np.median(others)) / (spread * math.sqrt(1 + 1 / others.size))
-        if special.stdtr((others.size - 1) / 2, -t) * len(vectors) < _ODD_CHANCE:
-            odd.append(i)
-    return odd
+    chances = [_find_chance(logs, place, _LEAST_LOG_SPREAD) for place in range(len(logs))]
+    return [i for i, chance in zip(vectors, chances, strict=True) if chance * len(vectors) < _ODD_CHANCE]
+
+
+def find_extreme(found: Mapping[int, Channels]) -> list[int]:
+    """References with something in one channel that is far beyond all that the others have there: a trail, say.
+
+    The same test of the highest value of each channel. Where every frame has its cosmic rays, these are no extremes.
+    """
+    if len(found) < _LEAST_SCREENED:
+        return []
+    highest = [[float(np.abs(v).max()) for v in channels.flat().values()] for channels in found.values()]
+    columns = np.asarray(highest).T
+    chances = np.min([[_find_chance(c, i, _LEAST_SPREAD) for i in range(c.size)] for c in columns], axis=0)
+    trials = columns.size
+    return [i for i, chance in zip(found, chances.tolist(), strict=True) if chance * trials < _ODD_CHANCE]
+
+
+def _find_chance(values: NDArray[np.float64], place: int, least: float) -> float:
+    """Chance of a value as high among the others, by Student's t with half of their degrees of freedom."""
+    others = np.delete(values, place)
+    off = others - np.median(others)
+    spread = max(measure_spread(off), measure_spread(off[off >= 0]), least)
+    t = float(values[place] - np.median(others)) / (spread * math.sqrt(1 + 1 / others.size))
+    return float(special.stdtr((others.size - 1) / 2, -t))
 
 
 def _place_left_out(found: dict[int, Channels], i: int) -> NDArray[np.float32]:
