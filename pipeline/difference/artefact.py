@@ -48,6 +48,7 @@ def to_bytes(learnt: Learnt) -> bytes:
         arrays[f"usual.middle.{name}"] = learnt.usual.middle[name]
         arrays[f"usual.spread.{name}"] = learnt.usual.spread[name]
     arrays["placed"] = np.asarray([_NOWHERE if at is None else astuple(at) for at in learnt.placed]).reshape(-1, 6)
+    arrays["stack.psf_measured"] = np.asarray(learnt.stack.psf_measured)
     arrays["odd"] = np.asarray(learnt.odd, dtype=np.int64)
     vectors = [vector for vector in learnt.vectors if vector is not None]
     arrays["vectors"] = np.stack(vectors) if vectors else np.zeros((0, DIMENSION), dtype=np.float32)
@@ -81,7 +82,9 @@ def from_bytes(content: bytes) -> Learnt:
 
 def _read(arrays: dict[str, NDArray[Any]]) -> Learnt:
     sources = Sources(*(arrays[f"sources.{name}"] for name in _SOURCES))
-    stack = Stack(**{name: arrays[f"stack.{name}"] for name in _STACK}, sources=sources)
+    measured = bool(arrays["stack.psf_measured"])
+    images = {name: arrays[f"stack.{name}"] for name in _STACK}
+    stack = Stack(**images, sources=sources, psf_measured=measured)
     detector = None
     if "detector.pattern" in arrays:
         detector = Detector(arrays["detector.pattern"], arrays["detector.flawed"])

@@ -89,10 +89,10 @@ def pile_up(
     noise = measure_noise(mean, known)
     # A stack of few frames is resampled noise, smoother than it is deep.
     sources = list_sources(mean, max(noise, single / 4), ~known)
-    psf = measure_psf(mean, known, sources, noise)
+    psf, measured = measure_psf(mean, known, sources, noise)
     stars = list_star_light(mean, known, psf, sources, single)
     ones = np.ones(mean.shape, dtype=np.float32)
-    stack = Stack(spline_coefficients(mean), known, variance, ones, stars, psf, sources)
+    stack = Stack(spline_coefficients(mean), known, variance, ones, stars, psf, sources, measured)
     return Pile(layers, light, weight, depth, stack)
 
 

@@ -41,7 +41,7 @@ class Light:
 
 def measure_own_psf(exposure: Exposure) -> Image:
     """The PSF of a frame from its own stars, a stamp of sum 1."""
-    return measure_psf(exposure.light, exposure.usable, exposure.sources, exposure.noise)
+    return measure_psf(exposure.light, exposure.usable, exposure.sources, exposure.noise)[0]
 
 
 def add_light(pixels: Image, psf: Image, noise: float, light: Light, rng: np.random.Generator) -> tuple[Image, float]:

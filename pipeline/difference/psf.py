@@ -26,9 +26,11 @@ _WINDOW_RADIUS = 6
 _WIDEST_MOMENT = 0.9
 # Where no star says better: about two and a half pixels across, as optics are usually sampled.
 _DEFAULT_SIGMA_PX = 1.1
+# Seeing rarely makes stars wider than nearly five pixels across: what is wider is a galaxy.
+_WIDEST_GUESS_PX = 2.0
 
 
-def measure_psf(image: Image, known: Mask, sources: Sources, noise: float) -> Image:
+def measure_psf(image: Image, known: Mask, sources: Sources, noise: float) -> tuple[Image, bool]:
     """Median of the isolated bright stars, each shifted to the middle of its stamp and divided by its light.
 
     Args:
@@ -38,18 +40,19 @@ def measure_psf(image: Image, known: Mask, sources: Sources, noise: float) -> Im
         noise: standard deviation of the sky.
 
     Returns:
-        float32 (25, 25), sum 1, not negative. A Gaussian as wide as the typical source where fewer than three stars
-        stand alone, and one of sigma 1.1 px where there is no source either.
+        float32 (25, 25), sum 1, not negative; and True, for it is measured. Where fewer than three stars stand alone a
+        Gaussian as wide as the typical source (but no galaxy), or of sigma 1.1 px where there is none; and False.
     """
     stamps = [stamp for i in _choose(sources, noise) if (stamp := _cut(image, known, sources, i)) is not None]
     if len(stamps) < _LEAST_STARS:
-        return draw_gaussian(float(np.median(sources.size)) if len(sources) else _DEFAULT_SIGMA_PX)
+        width = min(float(np.median(sources.size)), _WIDEST_GUESS_PX) if len(sources) else _DEFAULT_SIGMA_PX
+        return draw_gaussian(width), False
     middle = np.median(np.stack(stamps[:_MOST_STARS]), axis=0)
     rows, columns = np.indices(middle.shape) - RADIUS_PX
     distance = np.hypot(rows, columns)
     rim = distance > RADIUS_PX - 2
     stamp = np.maximum(middle - np.median(middle[rim]), 0) * (distance <= RADIUS_PX)
-    return np.asarray(stamp / stamp.sum(), dtype=np.float32)
+    return np.asarray(stamp / stamp.sum(), dtype=np.float32), True
 
 
 def draw_gaussian(sigma: float) -> Image:

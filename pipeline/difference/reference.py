@@ -52,6 +52,7 @@ class Stack:
         stars: light that a point-source fit at each pixel would find of its own stars.
         psf: stamp of its PSF, odd sides, sum 1.
         sources: its sources.
+        psf_measured: whether its own stars gave the PSF; else it is a guess.
     """
 
     coefficients: Image
@@ -61,6 +62,7 @@ class Stack:
     stars: Image
     psf: Image
     sources: Sources
+    psf_measured: bool = True
 
     def resample(self, to_reference: Affine, shape: tuple[int, int]) -> Template:
         """Lay the stack on a frame's pixels; the frame is never resampled, so its noise stays independent.

@@ -135,7 +135,8 @@ def subtract_stack(frame: Exposure, stack: Stack, registration: Registration) ->
     template = stack.resample(at, frame.light.shape)
     outside = _find_outside(stack.sources, at.invert(), frame)
     doubtful = [*outside, *_find_holes(frame.usable & template.known)]
-    return subtract_template(frame, template, turn_stamp(stack.psf, at), registration, doubtful)
+    stamp = turn_stamp(stack.psf, at)
+    return subtract_template(frame, template, stamp, registration, doubtful, psf_measured=stack.psf_measured)
 
 
 def _find_outside(sources: Sources, at: Affine, frame: Exposure) -> list[Spot]:
@@ -174,8 +175,13 @@ def subtract_template(
     psf: Image,
     registration: Registration,
     doubtful: Sequence[Spot] = (),
+    *,
+    psf_measured: bool = True,
 ) -> Residual:
-    """Subtract a template that already lies on the frame's pixels; around `doubtful` places its light is in doubt."""
+    """Subtract a template that already lies on the frame's pixels; around `doubtful` places its light is in doubt.
+
+    Cosmic rays are looked for where the reference's PSF was measured.
+    """
     usable = frame.usable & template.known
     matched = match(frame.light, template.light, psf, usable, noise=frame.noise, stars=frame.sources)
     difference = np.where(usable, frame.light - matched.light, np.float32(0))
@@ -185,7 +191,9 @@ def subtract_template(
     variance += np.float32(matched.flux**2) * template.variance
     for spot in doubtful:
         _doubt_around(variance, bright, spot)
-    rays = find_cosmic_rays(difference, np.sqrt(variance), matched.psf) & usable
+    # By the width of a guess a star would be a ray where the guess is too wide.
+    marked = find_cosmic_rays(difference, np.sqrt(variance), matched.psf) if psf_measured else np.zeros_like(usable)
+    rays = marked & usable
     # A star that varies is no new one: light at its place counts by how much stars commonly vary. The sum turns the
     # variance of a fitted flux into that of a pixel, so that every filter sees it.
     information = float(np.square(matched.psf).sum())

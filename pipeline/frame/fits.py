@@ -176,7 +176,8 @@ def _read_factor(unit: Unit, keyword: str, default: float) -> float:
 def _mark_finite(image: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     with np.errstate(all="ignore"):
         pixels = np.ascontiguousarray(image, dtype=np.float32)
-    finite = np.isfinite(pixels)
+    # The largest number there is stands for none: some programs fill with it.
+    finite = np.abs(pixels) < np.finfo(np.float32).max
     if not finite.all():
         pixels = np.where(finite, pixels, np.float32(np.nan))
     return pixels, finite

@@ -14,6 +14,7 @@ from pipeline.difference.learn import Learnt, learn
 from pipeline.difference.localise import Place, localise
 from pipeline.difference.subtract import Exposure, Residual, expose, subtract
 from pipeline.difference.vector import DIMENSION, exceed, flatten
+from pipeline.judge.calibration import to_amplitude
 from pipeline.simulate import ExposurePlan, place_anomaly, plan_night, render_exposure
 from pipeline.simulate.conditions import PRESETS
 
@@ -242,7 +243,8 @@ def test_vectors_are_of_unit_length_and_keep_the_amplitude(learnt, science):
     assert [float(np.linalg.norm(v)) for v in vectors] == pytest.approx([1.0] * 4, abs=1e-6)
     distances = [float(np.linalg.norm(v - vectors[0])) for v in vectors[1:]]
     assert distances == sorted(distances)
-    assert distances[0] < 0.75 * distances[1]
+    amplitudes = [to_amplitude(d) for d in distances]
+    assert amplitudes[0] < 0.75 * amplitudes[1] < 0.75**2 * amplitudes[2]
 
 
 def test_references_are_as_far_from_each_other_as_normal_frames_are_from_them(learnt, science):
