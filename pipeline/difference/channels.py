@@ -12,6 +12,7 @@ from pipeline.difference.filters import filter_boxes, filter_points, filter_stre
 from pipeline.difference.lines import LINE_BIN_PX, Line, filter_lines, sharpen_lines
 from pipeline.difference.robust import measure_spread
 from pipeline.difference.sky import average_cells, spread_cells
+from pipeline.difference.whole import NAMES as WHOLE
 
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -50,6 +51,7 @@ class Channels:
         row: of single rows.
         sky: level of cells of sky over a plane, signed, in units of its own photon noise, (16, 16).
         cloud: the same of 16 such cells each, (4, 4): what is faint and wide.
+        whole: width and elongation of the PSF, flux and noise of the whole frame, signed, (5,); from `measure_whole`.
     """
 
     point: Floats
@@ -61,13 +63,14 @@ class Channels:
     row: Floats
     sky: Floats
     cloud: Floats
+    whole: Floats
 
     def flat(self) -> dict[str, Floats]:
         """By name, flattened, in the order of the vector."""
         return {name: np.asarray(getattr(self, name)).ravel() for name in NAMES}
 
 
-NAMES = ("point", "hole", "sharp", "streak", "line", "column", "row", "sky", "cloud")
+NAMES = ("point", "hole", "sharp", "streak", "line", "column", "row", "sky", "cloud", "whole")
 SIZES = {
     "point": POINT_CELLS[0] * POINT_CELLS[1],
     "hole": POINT_CELLS[0] * POINT_CELLS[1],
@@ -78,6 +81,7 @@ SIZES = {
     "row": AXIS_CELLS,
     "sky": SKY_CELLS[0] * SKY_CELLS[1],
     "cloud": SKY_CELLS[0] * SKY_CELLS[1] // 16,
+    "whole": len(WHOLE),
 }
 
 
@@ -100,13 +104,14 @@ class Significance:
     lines: tuple[Line, ...]
 
 
-def measure_channels(difference: Image, weight: Image, psf: Image) -> Significance:
+def measure_channels(difference: Image, weight: Image, psf: Image, whole: Floats) -> Significance:
     """Filter a residual for points, holes, streaks, lines, columns, rows and clouds.
 
     Args:
         difference: frame minus expectation, sky plane subtracted, shape (height, width).
         weight: 1 / variance, 0 where a pixel is masked.
         psf: stamp of the frame's PSF, float32, sum 1.
+        whole: from `measure_whole`.
     """
     root = np.sqrt(weight)
     normal = np.clip(difference * root, -_CLIP_SIGMA, _CLIP_SIGMA)
@@ -138,6 +143,7 @@ def measure_channels(difference: Image, weight: Image, psf: Image) -> Significan
         row,
         sky,
         _merge_cells(sky),
+        whole,
     )
     return Significance(channels, point, sharp, banded, lines)
 

@@ -16,9 +16,10 @@ from pipeline.difference.detector import LEAST_FRAMES, Detector, learn_detector
 from pipeline.difference.layers import Allocate
 from pipeline.difference.reference import Stack, sample_nearest
 from pipeline.difference.robust import measure_spread
-from pipeline.difference.subtract import Exposure, Residual, subtract_stack
+from pipeline.difference.subtract import Exposure, Residual, subtract_stack, turn_stamp
 from pipeline.difference.transform import Affine
 from pipeline.difference.vector import Usual, exceed, flatten, learn_usual
+from pipeline.difference.whole import measure_whole
 
 Image = NDArray[np.float32]
 
@@ -161,7 +162,20 @@ def subtract_left_out(pile: Pile, exposure: Exposure, i: int, scatter: Image | N
 def compare_left_out(pile: Pile, exposure: Exposure, i: int, scatter: Image | None) -> Significance | None:
     """One reference against the others."""
     residual = subtract_left_out(pile, exposure, i, scatter)
-    return None if residual is None else measure_channels(residual.difference, residual.weight, residual.match.psf)
+    return None if residual is None else look(residual, pile.stack, exposure.noise)
+
+
+def look(residual: Residual, stack: Stack, noise: float) -> Significance:
+    """Filter what is left of a frame, and say what is wrong with it as a whole.
+
+    Args:
+        residual: the frame minus the stack.
+        stack: what it was compared with.
+        noise: standard deviation of the frame's sky.
+    """
+    stamp = turn_stamp(stack.psf, residual.registration.to_reference)
+    whole = measure_whole(residual.match.psf, stamp, residual.match.flux, noise)
+    return measure_channels(residual.difference, residual.weight, residual.match.psf, whole)
 
 
 def _to_canvas(pile: Pile, i: int, point: Image) -> Image:

@@ -22,6 +22,7 @@ POINT_SIGMA = 5.0
 LINE_SIGMA = 6.0
 AXIS_SIGMA = 5.0
 SKY_SIGMA = 5.0
+WHOLE_SIGMA = 3.5
 
 MOST = 50
 """Places listed at most, strongest first."""
@@ -47,7 +48,8 @@ class Place:
         x: column of its centre.
         y: row of its centre.
         sigma: significance of its peak; negative where light is missing.
-        kind: `point`, `streak`, `trail`, `row`, `column`, `hot_pixels` or `extended`.
+        kind: `point`, `streak`, `trail`, `row`, `column`, `hot_pixels`, `extended`; of the whole frame `defocus`,
+            `tracking` or `exposure`.
         size_px: how far it reaches along its longest side.
         angle_deg: direction of its longest side, from +x towards +y, 0 to 180; None where it has none.
     """
@@ -76,7 +78,8 @@ def localise(found: Significance, fwhm_px: float) -> tuple[Place, ...]:
     trails = [trail for trail in trails if not any(_lies_on(trail, axis) for axis in axes)]
     spots = [*_find_spots(found, fwhm_px, sign=1), *_find_spots(found, fwhm_px, sign=-1)]
     free = [spot for spot in spots if not any(_lies_on(spot, line) for line in (*axes, *trails))]
-    listed = [*axes, *trails, *free, *_find_extended(found.channels.sky, shape)]
+    wide = [*_find_extended(found.channels.sky, shape), *_find_whole(found.channels.whole, shape)]
+    listed = [*axes, *trails, *free, *wide]
     return tuple(sorted(listed, key=lambda p: -abs(p.sigma))[:MOST])
 
 
@@ -177,6 +180,19 @@ def _find_extended(sky: Floats, shape: tuple[int, ...]) -> list[Place]:
             place = ((x + 0.5) * cell[1] - 0.5, (y + 0.5) * cell[0] - 0.5, sign * float(body.max()))
             places.append(Place(*place, "extended", size, None))
     return places
+
+
+def _find_whole(whole: Floats, shape: tuple[int, ...]) -> list[Place]:
+    """What is off with the frame as a whole, at its middle and as large as it."""
+    width, along, across, flux, noise = whole.tolist()
+    off = {
+        "defocus": width,
+        "tracking": math.hypot(along, across),
+        "exposure": flux if abs(flux) > abs(noise) else noise,
+    }
+    middle = ((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    size = math.hypot(*shape)
+    return [Place(*middle, z, kind, size, None) for kind, z in off.items() if abs(z) >= WHOLE_SIGMA]
 
 
 def _to_place(line: Line, shape: tuple[int, ...]) -> Place:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from pipeline.difference.robust import MAD_TO_SIGMA, measure_spread
 
 Floats = NDArray[np.float64]
 
-SIGNED = ("sky", "cloud")
+SIGNED = ("sky", "cloud", "whole")
 """Channels whose cells have a level of their own, and whose fall counts as much as their rise."""
 
 USUAL_SHARE = 0.02
@@ -31,6 +32,8 @@ _LEAST_TAIL = 1e-3
 _FEW = 30
 _POWER = 1.5
 _LEAST_SKY_SPREAD = 1.0
+# Of the five numbers of a whole frame few references tell the tail: less than this is usual whatever they say.
+_WHOLE_LEVEL, _WHOLE_SCALE = 2.5, 0.25
 _LEAST_HALVED = 6
 
 
@@ -65,6 +68,10 @@ def learn_usual(frames: Sequence[Channels]) -> Usual:
         if name in SIGNED:
             middle[name], spread[name], values = _learn_cells(values)
         level[name], scale[name], tail[name] = _learn_tail(values)
+        if name == "whole":
+            # Without a reference nobody knows how noisy a frame usually is.
+            level[name] = max(level[name], _WHOLE_LEVEL) if flat else math.inf
+            scale[name] = max(scale[name], _WHOLE_SCALE)
     return Usual(level, scale, tail, middle, spread)
 
 
@@ -123,10 +130,20 @@ def exceed(channels: Channels, usual: Usual) -> Floats:
 
     0 below the level; (DIMENSION - 1,).
     """
-    flat = channels.flat()
-    for name in SIGNED:
-        flat[name] = np.abs(flat[name] - usual.middle[name]) / usual.spread[name]
-    return np.concatenate([rate_heights(flat[name], name, usual) for name in NAMES])
+    flat = level_signed(channels, usual).flat()
+    return np.concatenate(
+        [rate_heights(np.abs(flat[name]) if name in SIGNED else flat[name], name, usual) for name in NAMES]
+    )
+
+
+def level_signed(channels: Channels, usual: Usual) -> Channels:
+    """The same with signed channels less what they usually are, in units of how much they usually vary."""
+    levelled = {
+        name: ((values.ravel() - usual.middle[name]) / usual.spread[name]).reshape(values.shape)
+        for name in SIGNED
+        for values in (np.asarray(getattr(channels, name)),)
+    }
+    return replace(channels, **levelled)
 
 
 def rate_heights(heights: Floats, name: str, usual: Usual) -> Floats:

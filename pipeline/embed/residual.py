@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.difference.artefact import FORMAT
-from pipeline.difference.channels import Significance, measure_channels
-from pipeline.difference.learn import Learnt
+from pipeline.difference.channels import Significance
+from pipeline.difference.learn import Learnt, look
 from pipeline.difference.localise import Place, localise
 from pipeline.difference.subtract import Exposure, Residual, subtract
 from pipeline.difference.transform import Affine, fit_affine
-from pipeline.difference.vector import DIMENSION, Usual, exceed, flatten, rate_heights
+from pipeline.difference.vector import DIMENSION, Usual, exceed, flatten, level_signed, rate_heights
 from pipeline.frame.places import pixel_to_pixel
 
 LEAST_OVERLAP = 0.25
@@ -34,6 +34,9 @@ _CHANNEL_OF_KIND = {
     "column": "column",
     "row": "row",
     "extended": "sky",
+    "defocus": "whole",
+    "tracking": "whole",
+    "exposure": "whole",
 }
 
 
@@ -84,17 +87,11 @@ def compare(exposure: Exposure, learnt: Learnt, prior: Affine | None) -> Compari
     share = float(np.mean(residual.weight > 0))
     if share < LEAST_OVERLAP:
         return f"only {share:.0%} of it lies on what its references cover"
-    found = measure_channels(residual.difference, residual.weight, residual.match.psf)
+    found = look(residual, learnt.stack, frame.noise)
     vector = flatten(exceed(found.channels, learnt.usual))
-    found = replace(found, channels=replace(found.channels, sky=_level_sky(found.channels.sky, learnt.usual)))
+    found = replace(found, channels=level_signed(found.channels, learnt.usual))
     places = list_unusual(localise(found, measure_fwhm(residual.match.psf)), learnt.usual)
     return Comparison(vector, places, residual, found)
-
-
-def _level_sky(sky: NDArray[np.float64], usual: Usual) -> NDArray[np.float64]:
-    """Sky cells less what they usually are, in units of how much they usually vary."""
-    middle, spread = (np.asarray(values["sky"]).reshape(sky.shape) for values in (usual.middle, usual.spread))
-    return np.asarray((sky - middle) / spread)
 
 
 def list_unusual(places: Sequence[Place], usual: Usual, *, at_least: int = 1) -> tuple[Place, ...]:

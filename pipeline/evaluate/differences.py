@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.difference.build import pile_up
-from pipeline.difference.channels import Significance, measure_channels
-from pipeline.difference.learn import Learnt, learn
+from pipeline.difference.channels import Significance
+from pipeline.difference.learn import Learnt, learn, look
 from pipeline.difference.localise import localise
 from pipeline.difference.sources import no_sources
 from pipeline.difference.subtract import Exposure, Residual, expose, subtract
@@ -105,7 +105,7 @@ class DifferenceKnowledge:
             residual = subtract(exposure, self.learnt.stack, self._find_prior(frame))
             if residual is None or not (residual.weight > 0).any():
                 return None
-            found = measure_channels(residual.difference, residual.weight, residual.match.psf)
+            found = look(residual, self.learnt.stack, exposure.noise)
         usual = self.learnt.usual
         return Difference(residual, found, usual, exceed(found.channels, usual))
 

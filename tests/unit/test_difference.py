@@ -9,11 +9,11 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from pipeline.difference.channels import Significance, measure_channels
-from pipeline.difference.learn import Learnt, learn
+from pipeline.difference.channels import Significance
+from pipeline.difference.learn import Learnt, learn, look
 from pipeline.difference.localise import Place, localise
 from pipeline.difference.subtract import Exposure, Residual, expose, subtract
-from pipeline.difference.vector import DIMENSION, exceed, flatten
+from pipeline.difference.vector import DIMENSION, exceed, flatten, level_signed
 from pipeline.judge.calibration import to_amplitude
 from pipeline.simulate import ExposurePlan, place_anomaly, plan_night, render_exposure
 from pipeline.simulate.conditions import PRESETS
@@ -57,7 +57,7 @@ def compare(learnt: Learnt, frame: Exposure) -> tuple[Residual, Significance]:
     frame = frame if learnt.detector is None else learnt.detector.correct(frame)
     residual = subtract(frame, learnt.stack, None)
     assert residual is not None
-    return residual, measure_channels(residual.difference, residual.weight, residual.match.psf)
+    return residual, look(residual, learnt.stack, frame.noise)
 
 
 def find_empty(learnt: Learnt, plan: ExposurePlan, rim: int = 40) -> tuple[int, int]:
@@ -118,7 +118,8 @@ def test_every_kind_stands_out_in_its_channel(learnt, science, kind, how, measur
 
 
 def localise_one(learnt: Learnt, plan: ExposurePlan) -> tuple[Place, ...]:
-    return localise(compare(learnt, shoot(plan))[1], 2.5)
+    found = compare(learnt, shoot(plan))[1]
+    return localise(replace(found, channels=level_signed(found.channels, learnt.usual)), 2.5)
 
 
 def test_nothing_is_listed_of_a_normal_frame(learnt, science):

@@ -8,7 +8,7 @@ from pipeline.difference.channels import NAMES, SIZES, Channels, Significance
 from pipeline.difference.localise import localise
 
 SIDE = 160
-_SHAPES = {"sky": (16, 16), "cloud": (4, 4)}
+_SHAPES = {"sky": (16, 16), "cloud": (4, 4), "whole": (5,)}
 
 
 def build(point: np.ndarray, normal: np.ndarray) -> Significance:
