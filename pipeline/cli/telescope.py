@@ -26,6 +26,7 @@ def simulate(
     fields: FromOne = 2,
     references: Annotated[FromZero, Parameter(help="Reference frames of each field.")] = 20,
     frames: FromZero = 40,
+    reference_nights: FromZero | None = None,
     size: Side = 512,
     common: Common = COMMON,
 ) -> int:
@@ -43,12 +44,22 @@ def simulate(
         Fields on the sky.
     frames
         Frames of the night of each field.
+    reference_nights
+        Nights the references are dealt out over; 0 for a night each, as in hard; the other presets have 1.
     size
         Side of a frame, pixels.
     """
     from pipeline.simulate import plan_night, write_night  # noqa: PLC0415 - the simulator loads slowly
 
-    plans = plan_night(seed, preset=preset, fields=fields, references=references, frames=frames, shape=(size, size))
+    plans = plan_night(
+        seed,
+        preset=preset,
+        fields=fields,
+        references=references,
+        frames=frames,
+        reference_nights=reference_nights,
+        shape=(size, size),
+    )
     with show_progress("simulate", len(plans)) as advance:
         rows = write_night(plans, directory, lambda done, total: advance(f"{done} of {total}"))
     if common.json:

@@ -90,6 +90,7 @@ class Preset:
         psf_growth: widening of the PSF in the corners, as a share.
         psf_stretch: lengthening of the PSF in the corners, as a share.
         flux_range_e: faintest and brightest star, electrons per exposure.
+        reference_nights: nights that the references are dealt out over; 0 for a night of its own for each.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Preset:
     psf_growth: Range = (0.0, 0.0)
     psf_stretch: Range = (0.0, 0.0)
     flux_range_e: Range = (1_000.0, 300_000.0)
+    reference_nights: int = 1
 
 
 # The ladder of the sensitivity measurements: from the limit of an ideal observer to plainly visible.
@@ -172,6 +174,8 @@ PRESETS: dict[str, Preset] = {
             psf_growth=(0.0, 0.15),
             psf_stretch=(0.0, 0.15),
             flux_range_e=(1_000.0, 3_000_000.0),
+            # Within one night every variable star stands at one phase, and looks new a week later.
+            reference_nights=0,
         ),
     )
 }

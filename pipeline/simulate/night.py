@@ -17,6 +17,7 @@ from pipeline.simulate.files import make_directory, write_whole
 from pipeline.simulate.render import render_with_truth
 from pipeline.simulate.schedule import draw_anomaly, fill_slots
 from pipeline.simulate.truth import TruthRow, describe_truth, format_truth
+from pipeline.simulate.turns import list_turns
 
 DEFAULT_START = datetime(2026, 3, 12, 2, 0, tzinfo=UTC)
 REFERENCE_LEAD = timedelta(days=7)
@@ -37,11 +38,12 @@ def plan_night(
     frames: int = 40,
     anomaly_share: float | None = None,
     bad_reference_share: float = 0.0,
+    reference_nights: int | None = None,
     shape: tuple[int, int] = (512, 512),
     exposure_s: float = 60.0,
     start: datetime = DEFAULT_START,
 ) -> list[ExposurePlan]:
-    """Plan a night: reference frames of an earlier night first, then the science frames, the fields in turn.
+    """Plan a night: reference frames of earlier nights first, then the science frames, the fields in turn.
 
     The fields hang on seed, preset, shape and exposure alone, so another start gives another night of the same sky.
 
@@ -53,6 +55,8 @@ def plan_night(
         frames: science frames per field.
         anomaly_share: share of the science frames that are odd; the preset's own where None.
         bad_reference_share: share of the reference frames that are odd too, for tests of the reference audit.
+        reference_nights: nights the references are dealt out over, at most one for each; 0 for a night of its own for
+            each; the preset's own where None. What else is drawn for a frame does not hang on it.
         shape: (height, width), px.
         exposure_s: seconds.
         start: start of the first science exposure; without a time zone it is taken as UTC.
@@ -65,10 +69,20 @@ def plan_night(
     start = (start if start.tzinfo is not None else start.replace(tzinfo=UTC)).astimezone(UTC)
     sky = [_make_field(seed, number, chosen, shape, exposure_s) for number in range(fields)]
     share = chosen.anomaly_share if anomaly_share is None else anomaly_share
+    nights = chosen.reference_nights if reference_nights is None else reference_nights
     earlier = start - REFERENCE_LEAD
     return [
-        *_plan_batch(seed, chosen, sky, role="reference", count=references, share=bad_reference_share, begin=earlier),
-        *_plan_batch(seed, chosen, sky, role="science", count=frames, share=share, begin=start),
+        *_plan_batch(
+            seed,
+            chosen,
+            sky,
+            role="reference",
+            count=references,
+            share=bad_reference_share,
+            begin=earlier,
+            nights=nights,
+        ),
+        *_plan_batch(seed, chosen, sky, role="science", count=frames, share=share, begin=start, nights=1),
     ]
 
 
@@ -127,10 +141,22 @@ def _refuse_nonsense(
 
 
 def _plan_batch(
-    seed: int, preset: Preset, sky: Sequence[FieldPlan], *, role: Role, count: int, share: float, begin: datetime
+    seed: int,
+    preset: Preset,
+    sky: Sequence[FieldPlan],
+    *,
+    role: Role,
+    count: int,
+    share: float,
+    begin: datetime,
+    nights: int,
 ) -> list[ExposurePlan]:
+    spacing = len(sky) * _find_cadence(sky[0])
+    turns = list_turns(seed, begin=begin, count=count, nights=nights, spacing=spacing)
+    # The minute of the night is part of the seed: another night of the same fields has noise of its own.
+    minute = int(begin.timestamp()) // 60
     runs = [
-        _plan_field(seed, number, preset, field, role=role, count=count, share=share, begin=begin, of=len(sky))
+        _plan_field((seed, number, minute), preset, field, role=role, turns=turns, spacing=spacing, share=share)
         for number, field in enumerate(sky)
     ]
     return [plan for turn in zip(*runs, strict=True) for plan in turn]
@@ -156,26 +182,22 @@ def _make_field(seed: int, number: int, preset: Preset, shape: tuple[int, int], 
 
 
 def _plan_field(
-    seed: int,
-    number: int,
+    base: tuple[int, int, int],
     preset: Preset,
     field: FieldPlan,
     *,
     role: Role,
-    count: int,
+    turns: Sequence[datetime],
+    spacing: timedelta,
     share: float,
-    begin: datetime,
-    of: int,
 ) -> list[ExposurePlan]:
-    cadence = timedelta(seconds=field.exposure_s + READOUT_S)
-    # The minute of the night is part of the seed: another night of the same fields has noise of its own.
-    base = (seed, number, int(begin.timestamp()) // 60)
+    _, number, _ = base
     rng = np.random.default_rng(base)
     slots = fill_slots(
-        rng, preset, field, frames=count, share=share, turn=number, cadence_s=cadence.total_seconds() * of
+        rng, preset, field, frames=len(turns), share=share, turn=number, cadence_s=spacing.total_seconds()
     )
     plans = []
-    for index in range(count):
+    for index, turn in enumerate(turns):
         conditions = draw_conditions(rng, preset)
         wcs = dither_wcs(
             field,
@@ -185,7 +207,11 @@ def _plan_field(
         )
         slot = slots.get(index)
         anomaly = None if slot is None else draw_anomaly(rng, slot, field, wcs, index=index)
-        start = begin + (index * of + number) * cadence
+        start = turn + number * _find_cadence(field)
         name = f"{field.name.lower()}-{field.filter_band}-{start:%Y%m%dT%H%M%S}.fits"
         plans.append(ExposurePlan(name, role, field, conditions, anomaly, start, (*base, index)))
     return plans
+
+
+def _find_cadence(field: FieldPlan) -> timedelta:
+    return timedelta(seconds=field.exposure_s + READOUT_S)

@@ -128,6 +128,7 @@ OUT_OF_RANGE = [
     *(["produce", "file.fits", "--spool", "s", "--burst", value] for value in ("0", "-1")),
     *(["simulate", "out", option, "-1"] for option in ("--seed", "--fields", "--references", "--frames", "--size")),
     ["simulate", "out", "--fields", "0"], ["simulate", "out", "--size", "31"], ["simulate", "out", "--size", "1000000"],
+    ["simulate", "out", "--reference-nights", "-1"],
     *(["demo", "out", option, "-1"] for option in ("--seed", "--frames", "--size")), ["demo", "out", "--frames", "0"],
     ["sql", "select 1", "--limit", "-5"],
     *(["archive", "--older-than-days", value] for value in ("-1", "nan", "inf", "1e12")),

@@ -20,7 +20,7 @@ from pipeline.simulate.conditions import PRESETS
 
 SHAPE = (256, 256)
 SATURATION = 60_000.0
-HARD = replace(PRESETS["hard"], cosmic_rays=0.5)
+HARD = replace(PRESETS["hard"], cosmic_rays=0.5, reference_nights=1)
 LARGEST_MILVUS_VECTOR = 32_768
 
 
