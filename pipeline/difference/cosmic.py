@@ -42,21 +42,19 @@ def find_cosmic_rays(difference: Image, deviation: Image, psf: Image) -> Mask:
     row, column = np.nonzero(difference > SHARP_SIGMA * deviation)
     if not row.size:
         return marked
-    value, spread = difference[row, column], deviation[row, column]
-    # Beyond the border lies the same light again, so that half a star there is no ray.
-    wide, wide_deviation = (np.pad(image, _REACH, mode="reflect") for image in (difference, deviation))
-    at = (row + _REACH, column + _REACH)
+    stamps, spread = _cut_stamps(difference, row, column), deviation[row, column]
+    value = stamps[_REACH, _REACH]
     sharp = np.zeros(row.size, dtype=bool)
     for down, right in _DIRECTIONS:
         share = _share_at(psf, down, right)
         if share < _LEAST_SHARE:
             continue
-        pair = (wide[at[0] + down, at[1] + right] + wide[at[0] - down, at[1] - right]) / 2
+        pair = (stamps[_REACH + down, _REACH + right] + stamps[_REACH - down, _REACH - right]) / 2
         # The mean of two neighbours, divided by the share, has noise of its own.
         excess = value - np.maximum(pair, 0) / share
         sharp |= excess > SHARP_SIGMA * spread * np.sqrt(1 + 0.5 / share**2)
-    sharp |= _is_alone(wide, at, value, spread, _sum_ring(psf))
-    sharp &= ~_is_solid(wide, wide_deviation, *at)
+    sharp |= _is_alone(stamps, spread, _sum_ring(psf))
+    sharp &= ~_is_solid(stamps, spread)
     marked[row[sharp], column[sharp]] = True
     faint = difference > _FAINT_SIGMA * deviation
     for _ in range(_GROWTHS):
@@ -64,14 +62,27 @@ def find_cosmic_rays(difference: Image, deviation: Image, psf: Image) -> Mask:
     return marked
 
 
-def _is_alone(
-    difference: Image, at: tuple[NDArray[np.intp], NDArray[np.intp]], value: Image, spread: Image, share: float
-) -> Mask:
+def _cut_stamps(image: Image, row: NDArray[np.intp], column: NDArray[np.intp]) -> Image:
+    """Squares of 5 x 5 px around pixels, shape (5, 5, n).
+
+    Beyond the border lies the same light again, so that half a star there is no ray.
+    """
+    steps = range(-_REACH, _REACH + 1)
+    rows = [_reflect(row + step, image.shape[0]) for step in steps]
+    columns = [_reflect(column + step, image.shape[1]) for step in steps]
+    return np.stack([np.stack([image[y, x] for x in columns]) for y in rows])
+
+
+def _reflect(place: NDArray[np.intp], length: int) -> NDArray[np.intp]:
+    inner = np.abs(place)
+    return np.where(inner < length, inner, 2 * (length - 1) - inner)
+
+
+def _is_alone(stamps: Image, spread: Image, share: float) -> Mask:
     """Whether the eight neighbours together hold less than a star's would: what no single pair is sure of."""
-    ring = -value.astype(np.float64)
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            ring += difference[at[0] + down, at[1] + right]
+    value = stamps[_REACH, _REACH]
+    square = stamps[_REACH - 1 : _REACH + 2, _REACH - 1 : _REACH + 2]
+    ring = square.sum(axis=(0, 1), dtype=np.float64) - value
     excess = value - np.maximum(ring, 0) / share
     doubt = np.sqrt(np.square(spread) * (1 + 8 / share**2) + np.square(_SHAPE_ERROR * value))
     return np.asarray(excess > _ALONE_SIGMA * doubt)
@@ -91,19 +102,13 @@ def _share_at(psf: Image, down: int, right: int) -> float:
     return float(min(1.0, pair / psf[row, column]))
 
 
-def _is_solid(difference: Image, deviation: Image, row: NDArray[np.intp], column: NDArray[np.intp]) -> Mask:
+def _is_solid(stamps: Image, spread: Image) -> Mask:
     """Whether a pixel belongs to a square of nine that all hold charge of its order."""
-    charged = np.maximum(_SOLID_SHARE * difference[row, column], _SOLID_SIGMA * deviation[row, column])
-    solid = np.zeros(row.size, dtype=bool)
-    height, width = difference.shape
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            middle_row, middle_column = np.clip(row + down, 1, height - 2), np.clip(column + right, 1, width - 2)
-            least = np.full(row.size, np.inf, dtype=np.float32)
-            for y in (-1, 0, 1):
-                for x in (-1, 0, 1):
-                    least = np.minimum(least, difference[middle_row + y, middle_column + x])
-            solid |= least > charged
+    charged = np.maximum(_SOLID_SHARE * stamps[_REACH, _REACH], _SOLID_SIGMA * spread)
+    solid = np.zeros(charged.size, dtype=bool)
+    for down in range(3):
+        for right in range(3):
+            solid |= stamps[down : down + 3, right : right + 3].min(axis=(0, 1)) > charged
     return solid
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.difference.bands import list_bands
+
 Image = NDArray[np.float32]
 
 
@@ -41,6 +43,8 @@ the moments of the kernel, rather than Gaussians times polynomials, as unknowns.
 """
 
 _TERMS_OF_ORDER = (1, 3, 6)
+# The derivatives of a pixel reach two further.
+_MARGIN = 2
 
 
 def count_unknowns() -> int:
@@ -57,7 +61,29 @@ def derive(image: Image) -> tuple[Image, ...]:
     Returns:
         Each float32, shape (height, width).
     """
-    wide = np.pad(image, 2)
+    return _differ(np.pad(image, _MARGIN))
+
+
+def derive_at(image: Image, places: NDArray[np.intp]) -> tuple[Image, ...]:
+    """The values of the basis images at some pixels, each float32 (n,).
+
+    Args:
+        image: shape (height, width), finite.
+        places: flat indices of the pixels, (n,).
+    """
+    row, column = np.divmod(places, image.shape[1])
+    side = 2 * _MARGIN + 1
+    stamps = np.zeros((side, side, places.size), dtype=np.float32)
+    for down in range(side):
+        for right in range(side):
+            y, x = row + (down - _MARGIN), column + (right - _MARGIN)
+            inside = (y >= 0) & (y < image.shape[0]) & (x >= 0) & (x < image.shape[1])
+            stamps[down, right, inside] = image[y[inside], x[inside]]
+    return tuple(values[0, 0] for values in _differ(stamps))
+
+
+def _differ(wide: Image) -> tuple[Image, ...]:
+    """The basis over the first two axes of an image with a margin, which is left out of what is returned."""
     x = (wide[2:-2, 3:-1] - wide[2:-2, 1:-3]) * np.float32(0.5)
     y = (wide[3:-1, 2:-2] - wide[1:-3, 2:-2]) * np.float32(0.5)
     inner = wide[1:-1, 1:-1]
@@ -66,26 +92,26 @@ def derive(image: Image) -> tuple[Image, ...]:
     xy = (wide[3:-1, 3:-1] - wide[3:-1, 1:-3] - wide[1:-3, 3:-1] + wide[1:-3, 1:-3]) * np.float32(0.25)
     bend = xx + yy
     fourth = bend[1:-1, 2:] + bend[1:-1, :-2] + bend[2:, 1:-1] + bend[:-2, 1:-1] - 4 * bend[1:-1, 1:-1]
-    return image, x, y, xx[1:-1, 1:-1], xy, yy[1:-1, 1:-1], fourth
+    return wide[2:-2, 2:-2], x, y, xx[1:-1, 1:-1], xy, yy[1:-1, 1:-1], fourth
 
 
-def design(basis: tuple[Image, ...], places: NDArray[np.intp], shape: tuple[int, int]) -> NDArray[np.float64]:
+def design(image: Image, places: NDArray[np.intp]) -> NDArray[np.float64]:
     """The unknowns' columns at some pixels.
 
     Args:
-        basis: from `derive`.
+        image: shape (height, width), finite.
         places: flat indices of the pixels, (n,).
-        shape: (height, width).
 
     Returns:
         float64 (unknowns, n).
     """
+    shape = image.shape
     row, column = np.divmod(places, shape[1])
     x, y = 2 * column / max(1, shape[1] - 1) - 1, 2 * row / max(1, shape[0] - 1) - 1
     powers = (np.ones_like(x), x, y, x * x, x * y, y * y)
     columns = []
-    for term, image in zip(TERMS, basis, strict=True):
-        values = image.ravel()[places].astype(np.float64)
+    for term, own in zip(TERMS, derive_at(image, places), strict=True):
+        values = own.astype(np.float64)
         columns += [values * power for power in powers[: _TERMS_OF_ORDER[term.order]]]
     return np.stack(columns)
 
@@ -98,12 +124,25 @@ def prior_widths() -> NDArray[np.float64]:
     return np.asarray(widths)
 
 
-def combine(basis: tuple[Image, ...], unknowns: NDArray[np.float64]) -> Image:
-    """The sum of the basis images times their polynomials, float32, shape (height, width)."""
-    height, width = basis[0].shape
+def combine(image: Image, unknowns: NDArray[np.float64]) -> Image:
+    """The sum of the basis images times their polynomials, float32, shape of the image.
+
+    The basis is seven images: it is worked out for a band of rows at a time.
+    """
+    height, width = image.shape
     x = np.linspace(-1, 1, width, dtype=np.float32)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    total = np.zeros((height, width), dtype=np.float32)
+    total = np.empty(image.shape, dtype=np.float32)
+    for band in list_bands(image.shape):
+        above, below = min(_MARGIN, band.start), min(_MARGIN, height - band.stop)
+        rows = image[band.start - above : band.stop + below]
+        wide = np.pad(rows, ((_MARGIN - above, _MARGIN - below), (_MARGIN, _MARGIN)))
+        total[band] = _combine_rows(_differ(wide), unknowns, x, y[band])
+    return total
+
+
+def _combine_rows(basis: tuple[Image, ...], unknowns: NDArray[np.float64], x: Image, y: Image) -> Image:
+    total = np.zeros(basis[0].shape, dtype=np.float32)
     start = 0
     for term, image in zip(TERMS, basis, strict=True):
         c = np.zeros(6, dtype=np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
+from pipeline.difference.bands import list_bands
 from pipeline.difference.derivatives import combine, combine_at_centre, count_unknowns, derive, design, prior_widths
 from pipeline.difference.psf import measure_widths
 from pipeline.difference.robust import measure_spread
@@ -74,16 +75,15 @@ def match(frame: Image, template: Image, psf: Image, usable: Mask, *, noise: flo
     if widening > _LEAST_WIDENING:
         template = ndimage.gaussian_filter(template, math.sqrt(widening), mode="constant", truncate=4.0)
         psf = ndimage.gaussian_filter(np.pad(psf, 4), math.sqrt(widening), mode="constant", truncate=4.0)
-    basis = derive(template)
     places = _choose_pixels(template, usable, noise)
-    columns = design(basis, places, frame.shape)
+    columns = design(template, places)
     values = frame.ravel()[places].astype(np.float64)
     unknowns, kept = _solve(columns, values, noise)
     left = values - unknowns @ columns
     photon, mismatch = _learn_noise((unknowns @ columns)[kept], left[kept], noise)
     stamp = np.maximum(combine_at_centre(derive(psf), unknowns), 0)
     return Match(
-        combine(basis, unknowns),
+        combine(template, unknowns),
         stamp / stamp.sum(),
         float(unknowns[0]),
         max(0.0, widening),
@@ -108,9 +108,15 @@ def measure_widening(frame: Image, template: Image, usable: Mask, stars: Sources
 
 
 def _choose_pixels(template: Image, usable: Mask, noise: float) -> NDArray[np.intp]:
-    places = np.flatnonzero((template > _BRIGHT_SIGMA * noise) & usable)
-    step = max(1, -(-places.size // MOST_PIXELS))
-    return places[::step]
+    """Every so many of the pixels that hold light, as flat indices; of a bright galaxy there may be a frame full."""
+    bright = (template > _BRIGHT_SIGMA * noise) & usable
+    step = max(1, -(-int(np.count_nonzero(bright)) // MOST_PIXELS))
+    chosen, seen = [], 0
+    for band in list_bands(bright.shape):
+        places = np.flatnonzero(bright[band])
+        chosen.append(places[-seen % step :: step] + band.start * bright.shape[1])
+        seen += places.size
+    return np.concatenate(chosen)
 
 
 def _solve(columns: Floats, values: Floats, noise: float) -> tuple[Floats, Mask]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.difference.bands import list_bands
 from pipeline.difference.sources import Sources
 from pipeline.difference.transform import Affine
 
@@ -21,19 +22,15 @@ _RIM_PX = 0.01
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Template:
-    """The reference on one frame's pixels.
+class Doubts:
+    """How well the reference is known on some rows of a frame.
 
     Attributes:
-        light: above the sky plane, 0 where unknown; float32 (height, width).
-        known: where the stack says what to expect.
-        variance: of the stack itself, in its units squared.
+        variance: of the stack itself, in its units squared; float32 (rows, width).
         scatter: standard deviation of earlier residuals at that place of the sky, at least 1.
         stars: light that a point-source fit there would find of the reference's own stars, its units.
     """
 
-    light: Image
-    known: Mask
     variance: Image
     scatter: Image
     stars: Image
@@ -64,19 +61,28 @@ class Stack:
     sources: Sources
     psf_measured: bool = True
 
-    def resample(self, to_reference: Affine, shape: tuple[int, int]) -> Template:
-        """Lay the stack on a frame's pixels; the frame is never resampled, so its noise stays independent.
+    def find_known(self, to_reference: Affine, shape: tuple[int, int]) -> Mask:
+        """Where on a frame the stack says what to expect; arguments as for `resample`."""
+        return sample_nearest(self.known, to_reference, shape, fill=False)
+
+    def resample(self, to_reference: Affine, known: Mask) -> Image:
+        """Lay the light on a frame's pixels; the frame is never resampled, so its noise stays independent.
 
         Args:
             to_reference: from places on the frame to places on the stack.
-            shape: (height, width) of the frame.
+            known: from `find_known`, shape of the frame.
+
+        Returns:
+            Light above the sky plane, 0 where unknown; float32, shape of the frame.
         """
-        nearest = find_nearest(to_reference, shape, self.known.shape)
-        known = nearest.take(self.known, fill=False)
-        light = sample_spline(self.coefficients, to_reference, shape)
-        return Template(
-            np.where(known, light, np.float32(0)),
-            known,
+        light = sample_spline(self.coefficients, to_reference, (known.shape[0], known.shape[1]))
+        light[~known] = 0
+        return light
+
+    def look_up(self, to_reference: Affine, shape: tuple[int, int], rows: slice) -> Doubts:
+        """What some rows of a frame are in doubt by; of a whole frame it would be three more images."""
+        nearest = find_nearest(to_reference, shape, self.known.shape, rows)
+        return Doubts(
             nearest.take(self.variance, fill=0.0),
             nearest.take(self.scatter, fill=1.0),
             nearest.take(self.stars, fill=0.0),
@@ -120,15 +126,17 @@ class Nearest:
         return taken
 
 
-def find_nearest(at: Affine, shape: tuple[int, int], of: tuple[int, ...]) -> Nearest:
-    """Map the pixels of a grid to those of an image.
+def find_nearest(at: Affine, shape: tuple[int, int], of: tuple[int, ...], band: slice | None = None) -> Nearest:
+    """Map the pixels of a grid, or of some of its rows, to those of an image.
 
     Args:
         at: from places on the grid to places on the image.
         shape: (height, width) of the grid.
         of: (height, width) of the image.
+        band: rows of the grid; None for all.
     """
-    rows, columns = np.arange(shape[0], dtype=np.float32), np.arange(shape[1], dtype=np.float32)
+    first, last, _ = (band or slice(None)).indices(shape[0])
+    rows, columns = np.arange(first, last, dtype=np.float32), np.arange(shape[1], dtype=np.float32)
     y = (np.float32(at.yx) * columns)[None, :] + (np.float32(at.yy) * rows + np.float32(at.y0))[:, None]
     x = (np.float32(at.xx) * columns + np.float32(at.x0))[None, :] + (np.float32(at.xy) * rows)[:, None]
     row, column = np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)
@@ -142,4 +150,7 @@ def find_nearest(at: Affine, shape: tuple[int, int], of: tuple[int, ...]) -> Nea
 
 def sample_nearest(image: NDArray[T], at: Affine, shape: tuple[int, int], *, fill: object) -> NDArray[T]:
     """The nearest pixel at the places that the pixels of a grid are mapped to; `fill` outside."""
-    return find_nearest(at, shape, image.shape).take(image, fill=fill)
+    taken = np.empty(shape, dtype=image.dtype)
+    for band in list_bands(shape):
+        taken[band] = find_nearest(at, shape, image.shape, band).take(image, fill=fill)
+    return taken

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.difference.bands import list_bands
 from pipeline.difference.cosmic import find_cosmic_rays
 from pipeline.difference.match import Match, match
-from pipeline.difference.reference import Stack, Template
+from pipeline.difference.reference import Stack
 from pipeline.difference.register import Registration, register
 from pipeline.difference.robust import measure_spread
 from pipeline.difference.sky import fit_plane
@@ -80,8 +80,10 @@ def expose(pixels: Image, valid: Mask, saturation: float | None) -> Exposure:
         valid: pixels that carry sky; at least one.
         saturation: level at which a pixel is full, units of the frame, or None.
     """
-    filled = np.where(valid, pixels, np.float32(0))
-    light = np.where(valid, pixels - fit_plane(filled, valid), np.float32(0)).astype(np.float32)
+    filled = pixels.astype(np.float32, copy=False) if valid.all() else np.where(valid, pixels, np.float32(0))
+    light = fit_plane(filled, valid)
+    np.subtract(filled, light, out=light)
+    light[~valid] = 0
     usable = valid
     if saturation is not None and (full := (filled >= saturation) & valid).any():
         usable = valid & ~_spread_saturated(full)
@@ -132,11 +134,23 @@ def subtract(frame: Exposure, stack: Stack, prior: Affine | None) -> Residual | 
 def subtract_stack(frame: Exposure, stack: Stack, registration: Registration) -> Residual:
     """Subtract the reference from a frame whose place is known."""
     at = registration.to_reference
-    template = stack.resample(at, frame.light.shape)
-    outside = _find_outside(stack.sources, at.invert(), frame)
-    doubtful = [*outside, *_find_holes(frame.usable & template.known)]
-    stamp = turn_stamp(stack.psf, at)
-    return subtract_template(frame, template, stamp, registration, doubtful, psf_measured=stack.psf_measured)
+    known = stack.find_known(at, (frame.light.shape[0], frame.light.shape[1]))
+    usable = frame.usable & known
+    doubtful = [*_find_outside(stack.sources, at.invert(), frame), *_find_holes(usable)]
+    psf = turn_stamp(stack.psf, at)
+    matched = match(frame.light, stack.resample(at, known), psf, usable, noise=frame.noise, stars=frame.sources)
+    difference = frame.light - matched.light
+    difference[~usable] = 0
+    variance = _sum_variance(stack, at, matched, frame.noise)
+    for spot in doubtful:
+        _doubt_around(variance, matched.light, spot)
+    # By the width of a guess a star would be a ray where the guess is too wide.
+    rays = np.zeros_like(usable)
+    if stack.psf_measured:
+        rays = find_cosmic_rays(difference, np.sqrt(variance), matched.psf) & usable
+    difference[rays] = 0
+    weight = _weigh(variance, stack, at, matched, usable & ~rays)
+    return Residual(difference, weight, rays, registration, matched)
 
 
 def _find_outside(sources: Sources, at: Affine, frame: Exposure) -> list[Spot]:
@@ -169,42 +183,37 @@ def turn_stamp(stamp: Image, at: Affine) -> Image:
     return np.ascontiguousarray(np.rot90(stamp, round(at.rotation_deg / 90)))
 
 
-def subtract_template(
-    frame: Exposure,
-    template: Template,
-    psf: Image,
-    registration: Registration,
-    doubtful: Sequence[Spot] = (),
-    *,
-    psf_measured: bool = True,
-) -> Residual:
-    """Subtract a template that already lies on the frame's pixels; around `doubtful` places its light is in doubt.
+def _sum_variance(stack: Stack, at: Affine, matched: Match, noise: float) -> Image:
+    """Variance of frame minus expectation: of the sky, of light, of the match and of the stack."""
+    shape = (matched.light.shape[0], matched.light.shape[1])
+    variance = np.empty(shape, dtype=np.float32)
+    for band in list_bands(shape):
+        bright = np.maximum(matched.light[band], 0)
+        own = np.float32(noise**2) + np.float32(matched.photon) * bright
+        own += np.square(np.float32(matched.mismatch) * bright)
+        own += np.float32(matched.flux**2) * stack.look_up(at, shape, band).variance
+        variance[band] = own
+    return variance
 
-    Cosmic rays are looked for where the reference's PSF was measured.
+
+def _weigh(variance: Image, stack: Stack, at: Affine, matched: Match, counted: Mask) -> Image:
+    """Turn variances into weights, in their place: what earlier frames scattered by and what stars vary by added.
+
+    A star that varies is no new one: light at its place counts by how much stars commonly vary. The sum turns the
+    variance of a fitted flux into that of a pixel, so that every filter sees it.
     """
-    usable = frame.usable & template.known
-    matched = match(frame.light, template.light, psf, usable, noise=frame.noise, stars=frame.sources)
-    difference = np.where(usable, frame.light - matched.light, np.float32(0))
-    bright = np.maximum(matched.light, 0)
-    variance = np.float32(frame.noise**2) + np.float32(matched.photon) * bright
-    variance += np.square(np.float32(matched.mismatch) * bright)
-    variance += np.float32(matched.flux**2) * template.variance
-    for spot in doubtful:
-        _doubt_around(variance, bright, spot)
-    # By the width of a guess a star would be a ray where the guess is too wide.
-    marked = find_cosmic_rays(difference, np.sqrt(variance), matched.psf) if psf_measured else np.zeros_like(usable)
-    rays = marked & usable
-    # A star that varies is no new one: light at its place counts by how much stars commonly vary. The sum turns the
-    # variance of a fitted flux into that of a pixel, so that every filter sees it.
+    shape = (variance.shape[0], variance.shape[1])
     information = float(np.square(matched.psf).sum())
-    variance += np.float32(information * (USUAL_VARIATION * matched.flux) ** 2) * np.square(template.stars)
-    weight = np.where(usable & ~rays, 1 / (variance * np.square(template.scatter)), np.float32(0))
-    difference[rays] = 0
-    return Residual(difference, weight, rays, registration, matched)
+    varied = np.float32(information * (USUAL_VARIATION * matched.flux) ** 2)
+    for band in list_bands(shape):
+        doubts = stack.look_up(at, shape, band)
+        whole = variance[band] + varied * np.square(doubts.stars)
+        variance[band] = np.where(counted[band], 1 / (whole * np.square(doubts.scatter)), np.float32(0))
+    return variance
 
 
-def _doubt_around(variance: Image, bright: Image, spot: Spot) -> None:
+def _doubt_around(variance: Image, light: Image, spot: Spot) -> None:
     x, y, reach = spot
     top, bottom = max(0, math.floor(y - reach)), max(0, math.floor(y + reach) + 1)
     left, right = max(0, math.floor(x - reach)), max(0, math.floor(x + reach) + 1)
-    variance[top:bottom, left:right] += np.square(bright[top:bottom, left:right])
+    variance[top:bottom, left:right] += np.square(np.maximum(light[top:bottom, left:right], 0))

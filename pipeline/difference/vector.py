@@ -71,7 +71,7 @@ def learn_usual(frames: Sequence[Channels]) -> Usual:
         if name == "whole":
             # Without a reference nobody knows how noisy a frame usually is.
             level[name] = max(level[name], _WHOLE_LEVEL) if flat else math.inf
-            scale[name] = max(scale[name], _WHOLE_SCALE)
+            scale[name], tail[name] = max(scale[name], _WHOLE_SCALE), 0.0
     return Usual(level, scale, tail, middle, spread)
 
 

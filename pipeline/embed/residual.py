@@ -25,7 +25,7 @@ LEAST_OVERLAP = 0.25
 """Share of a frame that must lie on what its references cover."""
 
 _FWHM_OF_SIGMA = 2.3548
-_LEAST_RARITY = 5.0
+_LEAST_RARITY = 4.0
 _CHANNEL_OF_KIND = {
     "point": "point",
     "streak": "streak",
@@ -97,8 +97,8 @@ def compare(exposure: Exposure, learnt: Learnt, prior: Affine | None) -> Compari
 def list_unusual(places: Sequence[Place], usual: Usual, *, at_least: int = 1) -> tuple[Place, ...]:
     """Those places that are higher than the references' own; the first of all where fewer are.
 
-    A share of the cells of any normal frame lies above the level of its channel: of these some one in a hundred and
-    fifty lies as far above it as is asked for here.
+    A share of the cells of any normal frame lies above the level of its channel: of these one in fifty lies as far
+    above it as is asked for here.
     """
     kept = tuple(p for p in places if _rate(p, usual) >= _LEAST_RARITY)
     return kept if len(kept) >= at_least else tuple(places[:at_least])

@@ -201,6 +201,23 @@ EVALUATIONS = [
      "code_version": "0.1.0"},
 ]  # fmt: skip
 
+MODELS = [
+    {"model": "aa" * 32, "kind": "residual", "version": "1-9", "event": "learnt", "at": at(11, 1),
+     "reference_set": "main", "reference_snapshot_id": 7, "instrument": "cam", "filter": "r", "exposure_s": 60.0,
+     "ra": 10.5, "dec": -3.25, "radius_deg": 0.2, "members": ["f1", "f2"], "registered": ["f1"], "odd": ["f2"],
+     "left_out": [], "anchor": [("CTYPE1", "RA---TAN")], "to_stack": [1.0, 0.0, 0.5, 0.0, 1.0, -0.5],
+     "metrics": [("stars", "12")], "bytes": 1234, "uri": "sha256:aa", "code_version": "0.1.0"},
+    {"model": "aa" * 32, "kind": "residual", "version": "1-9", "event": "retired", "at": at(12, 1),
+     "reference_set": "main"},
+]  # fmt: skip
+
+SENSITIVITY = [
+    {"night": date(2024, 1, 10), "at": at(12, 7), "reference_set": "main", "instrument": "cam", "filter": "r",
+     "ra": 10.5, "dec": -3.25, "model": "aa" * 32, "kind": "point", "snr": 7.0, "flux": 510.25, "trials": 10,
+     "found": 8, "located": 7, "recall": 0.8, "recall_low": 0.49, "recall_high": 0.94, "snr_50": 6.1, "snr_90": None,
+     "budget": 0.01, "code_version": "0.1.0"},
+]  # fmt: skip
+
 ROWS: dict[str, list[dict[str, Any]]] = {
     "frames": FRAMES,
     "deliveries": DELIVERIES,
@@ -208,6 +225,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "verdicts": VERDICTS,
     "detections": DETECTIONS,
     "reference_members": REFERENCE_MEMBERS,
+    "models": MODELS,
+    "sensitivity": SENSITIVITY,
     "evaluations": EVALUATIONS,
 }
 
