@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.difference.axes import AXIS_CELLS, measure_axes, remove_bands
 from pipeline.difference.bands import list_bands
 from pipeline.difference.filters import BIN_PX, filter_boxes, filter_points, filter_streaks, measure_excess, sum_blocks
 from pipeline.difference.lines import Line, choose_bin, filter_lines, sharpen_lines
@@ -22,7 +23,6 @@ POINT_CELLS = (32, 32)
 STREAK_CELLS = (16, 16)
 SKY_CELLS = (16, 16)
 LINE_CELLS = (20, 16)
-AXIS_CELLS = 64
 
 _CLIP_SIGMA = 4.0
 _STREAK_CLIP_SIGMA = 2.5
@@ -32,8 +32,6 @@ _BOX_SIDE_PX = 3
 _DOUBTED_SIGMA = 3.0
 _CHANCE_SIGMA = 2.0
 _LARGEST_DOUBT = 4.0
-# The spread of some 500 offsets is known to a twentieth.
-_BANDED = 1.1
 _PLANE_CLIPS = 4
 _PLANE_SIGMA = 2.5
 
@@ -112,7 +110,7 @@ def measure_channels(difference: Image, weight: Image, psf: Image) -> Significan
     """
     sky, local = _measure_sky(difference, weight)
     flat = _subtract_local(difference, local)
-    column, row = _measure_axes(flat, weight)
+    column, row = measure_axes(flat, weight)
     normal = _divide(remove_bands(flat, weight), weight)
     points = filter_points(normal, weight, psf)
     rise, fall = _pool_doubted(points.significance, normal, _PSF_SIDE_PX)
@@ -216,43 +214,6 @@ def doubt_misfits(
     return row, column, fitted / np.sqrt(np.clip(misfit, 1, _LARGEST_DOUBT**2))
 
 
-def remove_bands(flat: Image, weight: Image) -> Image:
-    """Take off the offsets that rows and columns have as a population: noise of the read-out, common to many pixels.
-
-    An offset is measured with noise, so only its likely share is taken: one less the variance of noise over that of all
-    offsets (James & Stein 1961). A single row far off the others is no such noise and stays.
-
-    Args:
-        flat: residual over its local sky; changed in its place.
-        weight: one over the variance of each pixel, 0 where masked.
-    """
-    for axis in (1, 0):
-        light, total = _sum_along(flat, weight, axis)
-        known = total > 0
-        strength = np.divide(light, np.sqrt(total), out=np.zeros_like(light), where=known)
-        excess = float(measure_excess(strength))
-        if excess <= _BANDED:
-            continue
-        usual = known & (np.abs(strength) <= _CLIP_SIGMA * excess)
-        offset = np.divide(light, total, out=np.zeros_like(light), where=usual)
-        offset *= np.float32(1 - 1 / excess**2)
-        for band in list_bands(flat.shape):
-            flat[band] -= offset[band, None] if axis else offset
-    return flat
-
-
-def _sum_along(flat: Image, weight: Image, axis: int) -> tuple[Image, Image]:
-    """Clipped light over variance of each row (axis 1) or column (axis 0), and the sum of its weights; float32."""
-    sums: list[list[Floats]] = [[], []]
-    for band in list_bands(flat.shape):
-        root = np.sqrt(weight[band])
-        clipped = np.clip(flat[band] * root, -_CLIP_SIGMA, _CLIP_SIGMA) * root
-        for own, values in zip(sums, (clipped, weight[band]), strict=True):
-            own.append(values.sum(axis=axis, dtype=np.float64))
-    light, total = (np.concatenate(own) if axis else np.sum(own, axis=0) for own in sums)
-    return light.astype(np.float32), total.astype(np.float32)
-
-
 def pool(values: Image, grid: tuple[int, int], choose: np.ufunc = np.maximum) -> Floats:
     """Maximum over each cell of a grid, or minimum; a map smaller than the grid repeats its nearest pixel."""
     rows = np.arange(grid[0]) * values.shape[0] // grid[0]
@@ -314,27 +275,3 @@ def _take_plane_off(level: Floats, count: Floats) -> Floats:
 def _merge_cells(sky: Floats) -> Floats:
     rows, columns = sky.shape
     return np.asarray(sky.reshape(rows // 4, 4, columns // 4, 4).sum(axis=(1, 3)) / 4)
-
-
-def _measure_axes(flat: Image, weight: Image) -> tuple[Floats, Floats]:
-    """Strongest column and strongest row of each of 64 groups, over its whole length and either half."""
-    height, width = flat.shape
-    down, across = np.zeros((2, 2, width)), np.zeros((2, 2, height))
-    halves = (0, height // 2, height)
-    for half in (0, 1):
-        for band in list_bands(flat.shape, start=halves[half], stop=halves[half + 1]):
-            normal = np.clip(flat[band] * np.sqrt(weight[band]), -_CLIP_SIGMA, _CLIP_SIGMA)
-            for k, values in enumerate((normal, (weight[band] > 0).astype(np.float32))):
-                down[k, half] += values.sum(axis=0, dtype=np.float64)
-                across[k, :, band] = np.add.reduceat(values, [0, width // 2], axis=1, dtype=np.float64).T
-    return _find_strongest(*down), _find_strongest(*across)
-
-
-def _find_strongest(light: Floats, count: Floats) -> Floats:
-    """Of the sums of clipped standard deviations over either half of each column, and of the pixels in them."""
-    light, count = np.vstack([light, light.sum(axis=0)]), np.vstack([count, count.sum(axis=0)])
-    usual = np.median(count, axis=1, keepdims=True)
-    strength = np.where(count > 0.25 * usual, light / np.sqrt(np.maximum(count, 1)), 0)
-    best = np.abs(strength / measure_excess(strength)).max(axis=0)
-    places = np.arange(AXIS_CELLS) * best.size // AXIS_CELLS
-    return np.maximum.reduceat(best, places)

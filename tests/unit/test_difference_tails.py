@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.difference import filters
-from pipeline.difference.channels import NAMES, SIZES, Channels, doubt_misfits, remove_bands
+from pipeline.difference.axes import remove_bands
+from pipeline.difference.channels import NAMES, SIZES, Channels, doubt_misfits
 from pipeline.difference.cosmic import find_cosmic_rays
 from pipeline.difference.learn import find_odd
 from pipeline.difference.psf import draw_gaussian
