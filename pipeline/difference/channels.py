@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,10 +217,13 @@ def doubt_misfits(
 
 def pool(values: Image, grid: tuple[int, int], choose: np.ufunc = np.maximum) -> Floats:
     """Maximum over each cell of a grid, or minimum; a map smaller than the grid repeats its nearest pixel."""
-    rows = np.arange(grid[0]) * values.shape[0] // grid[0]
+    rows = (np.arange(grid[0] + 1) * values.shape[0] // grid[0]).tolist()
     columns = np.arange(grid[1]) * values.shape[1] // grid[1]
-    # Bands first: along the first axis whole rows are compared at once.
-    bands = choose.reduceat(values, rows, axis=0)
+    # Bands first: along the first axis whole rows are compared at once; `reduceat` would take them one by one.
+    bands = np.stack([
+        choose.reduce(values[top : max(bottom, top + 1)], axis=0)
+        for top, bottom in pairwise(rows)
+    ])  # fmt: skip
     return np.asarray(choose.reduceat(bands, columns, axis=1), dtype=np.float64)
 
 

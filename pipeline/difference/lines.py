@@ -69,26 +69,27 @@ def filter_lines(normal: Image, known: Image) -> Image:
         known: share of each such pixel that is not masked.
     """
     images = (normal, known, normal[:, ::-1], known[:, ::-1])
-    sums = _sum_lines(np.stack([image.ravel() for image in images], axis=1), (normal.shape[0], normal.shape[1]))
+    sums = _sum_lines([image.ravel() for image in images], (normal.shape[0], normal.shape[1]))
     # What leans to the left leans to the right in a mirror, on the other side of the middle.
-    total, counts = (np.concatenate([sums[..., k], sums[-2:0:-1, ::-1, k + 2]]) for k in (0, 1))
+    total, counts = (np.concatenate([sums[k], sums[k + 2, -2:0:-1, ::-1]]) for k in (0, 1))
     enough = counts >= _SHORTEST_LINE * min(normal.shape)
     found: Image = np.where(enough, total / np.sqrt(np.maximum(counts, 1)), 0).astype(np.float32)
     return found / measure_excess(found)
 
 
-def _sum_lines(images: Image, shape: tuple[int, int]) -> Image:
-    """Sums along lines of a few images, (pixels, n), for angles up to a right angle: (angles, offsets, n)."""
+def _sum_lines(images: list[Image], shape: tuple[int, int]) -> Image:
+    """Sums along lines of a few flat images, for angles up to a right angle: (n, angles, offsets)."""
     order, counts = _list_lines(shape)
     offsets = counts.shape[1]
-    ones = np.ones(_TURNS_AT_ONCE * images.shape[0], dtype=np.float32)
-    sums = np.empty((*counts.shape, images.shape[1]), dtype=np.float32)
+    ones = np.ones(_TURNS_AT_ONCE * order.shape[1], dtype=np.float32)
+    sums = np.empty((len(images), *counts.shape), dtype=np.float32)
     for first in range(0, len(counts), _TURNS_AT_ONCE):
         some = slice(first, first + _TURNS_AT_ONCE)
         pixels = order[some].ravel().astype(np.int32)
         starts = np.concatenate([np.zeros(1, dtype=np.int32), np.cumsum(counts[some], dtype=np.int32)])
-        lines = sparse.csr_matrix((ones[: pixels.size], pixels, starts), shape=(starts.size - 1, images.shape[0]))
-        sums[some] = (lines @ images).reshape(-1, offsets, images.shape[1])
+        lines = sparse.csr_matrix((ones[: pixels.size], pixels, starts), shape=(starts.size - 1, order.shape[1]))
+        for own, image in zip(sums, images, strict=True):
+            own[some] = (lines @ image).reshape(-1, offsets)
     return sums
 
 
