@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-BAND_PIXELS = 2**19
+BAND_PIXELS = 2**18
 """Pixels of a band: the arrays of a step fit the processor's cache, and its loop costs nothing."""
 
 

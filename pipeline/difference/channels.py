@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.difference.filters import filter_boxes, filter_points, filter_streaks, measure_excess, sum_blocks
-from pipeline.difference.lines import LINE_BIN_PX, Line, filter_lines, sharpen_lines
+from pipeline.difference.axes import AXIS_CELLS, measure_axes, remove_bands
+from pipeline.difference.bands import list_bands
+from pipeline.difference.filters import BIN_PX, filter_boxes, filter_points, filter_streaks, measure_excess, sum_blocks
+from pipeline.difference.lines import Line, choose_bin, filter_lines, sharpen_lines
 from pipeline.difference.robust import measure_spread
 from pipeline.difference.sky import average_cells, spread_cells
 from pipeline.difference.whole import NAMES as WHOLE
@@ -21,7 +25,6 @@ POINT_CELLS = (32, 32)
 STREAK_CELLS = (16, 16)
 SKY_CELLS = (16, 16)
 LINE_CELLS = (20, 16)
-AXIS_CELLS = 64
 
 _CLIP_SIGMA = 4.0
 _STREAK_CLIP_SIGMA = 2.5
@@ -31,8 +34,6 @@ _BOX_SIDE_PX = 3
 _DOUBTED_SIGMA = 3.0
 _CHANCE_SIGMA = 2.0
 _LARGEST_DOUBT = 4.0
-# The spread of some 500 offsets is known to a twentieth.
-_BANDED = 1.1
 _PLANE_CLIPS = 4
 _PLANE_SIGMA = 2.5
 
@@ -113,31 +114,26 @@ def measure_channels(difference: Image, weight: Image, psf: Image, whole: Floats
         psf: stamp of the frame's PSF, float32, sum 1.
         whole: from `measure_whole`.
     """
-    root = np.sqrt(weight)
-    normal = np.clip(difference * root, -_CLIP_SIGMA, _CLIP_SIGMA)
-    sky, local = _measure_sky(normal, root)
-    flat = difference - local
-    known = (weight > 0).astype(np.float32)
-    banded = np.clip(flat * root, -_CLIP_SIGMA, _CLIP_SIGMA)
-    column, row = (_measure_axis(banded, known, axis) for axis in (0, 1))
-    flat = remove_bands(flat, root)
-    normal = flat * root
-    light = normal * root
-    points = filter_points(light, weight, psf)
+    sky, local = _measure_sky(difference, weight)
+    flat = _subtract_local(difference, local)
+    column, row = measure_axes(flat, weight)
+    normal = _divide(remove_bands(flat, weight), weight)
+    points = filter_points(normal, weight, psf)
+    rise, fall = _pool_doubted(points.significance, normal, _PSF_SIDE_PX)
+    coarse = filter_lines(*_bin_for_lines(normal, weight))
+    line, lines = sharpen_lines(coarse, points, psf)
     point = points.significance
-    sharp = filter_boxes(light, weight)
-    fair, even = doubt_misfits(point, normal, _PSF_SIDE_PX), doubt_misfits(sharp, normal, _BOX_SIDE_PX)
-    # The light of a faint streak lies on many pixels: clipped so low a ray of a few is none, and a bright one stays.
-    streak = filter_streaks(np.clip(normal, -_STREAK_CLIP_SIGMA, _STREAK_CLIP_SIGMA) * root, weight, psf)
-    np.clip(normal, -_CLIP_SIGMA, _CLIP_SIGMA, out=normal)
-    side = LINE_BIN_PX
-    share = sum_blocks(known, side) / np.float32(side * side)
-    line, lines = sharpen_lines(filter_lines(sum_blocks(normal, side) / np.float32(side), share), points, psf)
+    # Large frames: what is not asked for again makes room for what comes next.
+    del points
+    streak = pool(filter_streaks(*_bin_for_streaks(normal, weight), psf), STREAK_CELLS)
+    sharp = filter_boxes(normal, weight)
+    even, _ = _pool_doubted(sharp, normal, _BOX_SIDE_PX)
+    del flat, normal
     channels = Channels(
-        pool(fair, POINT_CELLS),
-        pool(-fair, POINT_CELLS),
-        pool(even, POINT_CELLS),
-        pool(streak, STREAK_CELLS),
+        rise,
+        fall,
+        even,
+        streak,
         pool(np.abs(line), LINE_CELLS),
         column,
         row,
@@ -145,10 +141,57 @@ def measure_channels(difference: Image, weight: Image, psf: Image, whole: Floats
         _merge_cells(sky),
         whole,
     )
-    return Significance(channels, point, sharp, banded, lines)
+    banded = _divide(_subtract_local(difference, local), weight)
+    return Significance(channels, point, sharp, np.clip(banded, -_CLIP_SIGMA, _CLIP_SIGMA, out=banded), lines)
 
 
-def doubt_misfits(significance: Image, normal: Image, side: int) -> Image:
+def _subtract_local(difference: Image, local: Floats) -> Image:
+    """The residual over the sky between fine cells."""
+    flat = spread_cells(local, (difference.shape[0], difference.shape[1]))
+    return np.subtract(difference, flat, out=flat)
+
+
+def _divide(flat: Image, weight: Image) -> Image:
+    """Turn a residual into standard deviations, in its place."""
+    for band in list_bands(flat.shape):
+        flat[band] *= np.sqrt(weight[band])
+    return flat
+
+
+def _bin_for_lines(normal: Image, weight: Image) -> tuple[Image, Image]:
+    side = choose_bin(normal.shape)
+    # Single pixels are clipped, so that no star or ray makes a line.
+    light = _sum_bands(lambda band: np.clip(normal[band], -_CLIP_SIGMA, _CLIP_SIGMA), normal.shape, side)
+    known = _sum_bands(lambda band: (weight[band] > 0).astype(np.float32), normal.shape, side)
+    return light / np.float32(side), known / np.float32(side * side)
+
+
+def _bin_for_streaks(normal: Image, weight: Image) -> tuple[Image, Image]:
+    # The light of a faint streak lies on many pixels: clipped so low a ray of a few is none, and a bright one stays.
+    def cut_light(band: slice) -> Image:
+        return np.clip(normal[band], -_STREAK_CLIP_SIGMA, _STREAK_CLIP_SIGMA) * np.sqrt(weight[band])
+
+    return _sum_bands(cut_light, normal.shape, BIN_PX), sum_blocks(weight, BIN_PX)
+
+
+def _sum_bands(cut: Callable[[slice], Image], shape: tuple[int, ...], side: int) -> Image:
+    """Sums over squares of pixels of what a band of rows is turned into."""
+    return np.concatenate([sum_blocks(cut(band), side) for band in list_bands(shape, multiple=side)])
+
+
+def _pool_doubted(significance: Image, normal: Image, side: int) -> tuple[Floats, Floats]:
+    """Highest significance in each cell, and highest of missing light, what has another shape being doubted."""
+    row, column, doubted = doubt_misfits(significance, normal, side)
+    fitted = significance[row, column]
+    significance[row, column] = doubted
+    pooled = pool(significance, POINT_CELLS), -pool(significance, POINT_CELLS, np.minimum)
+    significance[row, column] = fitted
+    return pooled
+
+
+def doubt_misfits(
+    significance: Image, normal: Image, side: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
     """Significances of a fit divided by the root of its reduced chi square, where that is more than chance makes it.
 
     What does not have the shape that was fitted is less sure than its light alone says, by the usual scale factor of
@@ -159,67 +202,66 @@ def doubt_misfits(significance: Image, normal: Image, side: int) -> Image:
         significance: of a shape at every pixel.
         normal: residual over its standard deviation, same shape.
         side: odd side of the square that the fit is compared in, px.
+
+    Returns:
+        Rows and columns of the pixels over three sigma, of either sign, and what their significances become.
     """
-    row, column = np.nonzero(np.abs(significance) > _DOUBTED_SIGMA)
-    doubted = significance.copy()
+    row, column = np.nonzero((significance > _DOUBTED_SIGMA) | (significance < -_DOUBTED_SIGMA))
     reach = side // 2
-    squares = np.pad(np.square(normal / measure_excess(normal)), reach)
+    excess = measure_excess(normal)
     total = np.zeros(row.size, dtype=np.float64)
-    for down in range(side):
-        for right in range(side):
-            total += squares[row + down, column + right]
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            y, x = row + down, column + right
+            inside = (y >= 0) & (y < normal.shape[0]) & (x >= 0) & (x < normal.shape[1])
+            total[inside] += np.square(normal[y[inside], x[inside]] / excess)
     freedom = side**2 - 1
     fitted = significance[row, column]
     misfit = (total - np.square(fitted.astype(np.float64))) / freedom / (1 + _CHANCE_SIGMA * math.sqrt(2 / freedom))
-    doubted[row, column] = fitted / np.sqrt(np.clip(misfit, 1, _LARGEST_DOUBT**2))
-    return doubted
+    return row, column, fitted / np.sqrt(np.clip(misfit, 1, _LARGEST_DOUBT**2))
 
 
-def remove_bands(flat: Image, root: Image) -> Image:
-    """Take off the offsets that rows and columns have as a population: noise of the read-out, common to many pixels.
-
-    An offset is measured with noise, so only its likely share is taken: one less the variance of noise over that of all
-    offsets (James & Stein 1961). A single row far off the others is no such noise and stays.
-
-    Args:
-        flat: residual over its local sky.
-        root: one over the standard deviation of each pixel, 0 where masked.
-    """
-    weight = root * root
-    for axis in (1, 0):
-        light = (np.clip(flat * root, -_CLIP_SIGMA, _CLIP_SIGMA) * root).sum(axis=axis, keepdims=True)
-        total = weight.sum(axis=axis, keepdims=True)
-        known = total > 0
-        strength = np.divide(light, np.sqrt(total), out=np.zeros_like(light), where=known)
-        excess = float(measure_excess(strength))
-        if excess <= _BANDED:
-            continue
-        usual = known & (np.abs(strength) <= _CLIP_SIGMA * excess)
-        offset = np.divide(light, total, out=np.zeros_like(light), where=usual)
-        flat = np.where(root > 0, flat - np.float32(1 - 1 / excess**2) * offset, np.float32(0))
-    return flat
-
-
-def pool(values: Image, grid: tuple[int, int]) -> Floats:
-    """Maximum over each cell of a grid; a map smaller than the grid repeats its nearest pixel."""
-    rows = np.arange(grid[0]) * values.shape[0] // grid[0]
+def pool(values: Image, grid: tuple[int, int], choose: np.ufunc = np.maximum) -> Floats:
+    """Maximum over each cell of a grid, or minimum; a map smaller than the grid repeats its nearest pixel."""
+    rows = (np.arange(grid[0] + 1) * values.shape[0] // grid[0]).tolist()
     columns = np.arange(grid[1]) * values.shape[1] // grid[1]
-    # Bands first: along the first axis whole rows are compared at once.
-    bands = np.maximum.reduceat(values, rows, axis=0)
-    return np.maximum.reduceat(bands, columns, axis=1).astype(np.float64)
+    # Bands first: along the first axis whole rows are compared at once; `reduceat` would take them one by one.
+    bands = np.stack([
+        choose.reduce(values[top : max(bottom, top + 1)], axis=0)
+        for top, bottom in pairwise(rows)
+    ])  # fmt: skip
+    return np.asarray(choose.reduceat(bands, columns, axis=1), dtype=np.float64)
 
 
-def _measure_sky(normal: Image, root: Image) -> tuple[Floats, Image]:
-    """Sky cells in standard deviations of their mean, and the sky between fine cells in the units of the residual.
+def _measure_sky(difference: Image, weight: Image) -> tuple[Floats, Floats]:
+    """Sky cells in standard deviations of their mean, and finer cells of sky in the units of the residual.
 
     Means of clipped pixels: nearly as sharp as plain means, and a star left over counts as four sigma at most.
     """
-    known = (root > 0).astype(np.float32)
-    level, count = average_cells(normal, known, SKY_CELLS)
-    fine = tuple(max(1, length // _LOCAL_SKY_PX) for length in normal.shape)
-    clipped = np.divide(normal, root, out=np.zeros_like(normal), where=root > 0)
-    local, _ = average_cells(clipped, root * root, (fine[0], fine[1]))
-    return _take_plane_off(level, count), spread_cells(local, normal.shape)
+
+    def cut_normal(band: slice) -> tuple[Image, Image]:
+        known = (weight[band] > 0).astype(np.float32)
+        return np.clip(difference[band] * np.sqrt(weight[band]), -_CLIP_SIGMA, _CLIP_SIGMA), known
+
+    def cut_clipped(band: slice) -> tuple[Image, Image]:
+        root = np.sqrt(weight[band])
+        normal = np.clip(difference[band] * root, -_CLIP_SIGMA, _CLIP_SIGMA)
+        return np.divide(normal, root, out=np.zeros_like(normal), where=root > 0), weight[band]
+
+    fine = [max(1, length // _LOCAL_SKY_PX) for length in difference.shape]
+    level, count = _average(cut_normal, difference.shape[0], SKY_CELLS)
+    local, _ = _average(cut_clipped, difference.shape[0], (fine[0], fine[1]))
+    return _take_plane_off(level, count), local
+
+
+def _average(cut: Callable[[slice], tuple[Image, Image]], height: int, grid: tuple[int, int]) -> tuple[Floats, Floats]:
+    """`average_cells` of values and weights that are worked out for one row of cells at a time."""
+    starts = np.arange(grid[0] + 1) * height // grid[0]
+    cells = [
+        average_cells(*cut(slice(start, max(stop, start + 1))), (1, grid[1]))
+        for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+    ]
+    return np.concatenate([mean for mean, _ in cells]), np.concatenate([total for _, total in cells])
 
 
 def _take_plane_off(level: Floats, count: Floats) -> Floats:
@@ -243,19 +285,3 @@ def _take_plane_off(level: Floats, count: Floats) -> Floats:
 def _merge_cells(sky: Floats) -> Floats:
     rows, columns = sky.shape
     return np.asarray(sky.reshape(rows // 4, 4, columns // 4, 4).sum(axis=(1, 3)) / 4)
-
-
-def _measure_axis(normal: Image, known: Image, axis: int) -> Floats:
-    """Strongest column (axis 0) or row (axis 1) of each of 64 groups, over its whole length and either half."""
-    length = normal.shape[axis]
-    starts = [0, length // 2]
-    light = np.add.reduceat(normal, starts, axis=axis, dtype=np.float64)
-    count = np.add.reduceat(known, starts, axis=axis, dtype=np.float64)
-    if axis == 1:
-        light, count = light.T, count.T
-    light, count = np.vstack([light, light.sum(axis=0)]), np.vstack([count, count.sum(axis=0)])
-    usual = np.median(count, axis=1, keepdims=True)
-    strength = np.where(count > 0.25 * usual, light / np.sqrt(np.maximum(count, 1)), 0)
-    best = np.abs(strength / measure_excess(strength)).max(axis=0)
-    places = np.arange(AXIS_CELLS) * best.size // AXIS_CELLS
-    return np.maximum.reduceat(best, places)

@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from pipeline.difference.bands import list_bands
 from pipeline.difference.psf import draw_gaussian
 from pipeline.difference.robust import measure_spread
 
 Image = NDArray[np.float32]
+Window = tuple[slice, slice]
+Tile = tuple[Window, Window, Window]
+"""What a tile is worked out from; where in that, and where in the frame, the tile itself lies."""
+
 Bank = tuple[tuple[float, tuple[NDArray[np.complex64], ...]], ...]
 
 STREAK_LENGTHS_PX = (10.0, 28.0)
@@ -23,12 +28,14 @@ BIN_PX = 2
 """Streaks are looked for on pixels two wide."""
 
 _LEAST_WEIGHT = 0.25
-_TILE_BINS = 512
+_TILE_BINS = 256
+_TILE_PX = 512
 _WIDTH_STEP = 1.06
 _LEAST_WIDTH_PX = 0.5
 _BOX = 9
 _EXCESS_SAMPLE = 2**14
 _LEAST_SAMPLE = 32
+_USUAL_SAMPLE = 4096
 _LEAST_EXCESS = 0.8
 
 
@@ -45,26 +52,49 @@ class Points:
     information: Image
 
 
-def filter_points(light: Image, weight: Image, psf: Image) -> Points:
+def filter_points(normal: Image, weight: Image, psf: Image) -> Points:
     """Significance of a point source at every pixel.
 
     For a difference D of variance V and a PSF P it is sum(P D / V) / sqrt(sum(P^2 / V)), the optimal linear detector of
     a known shape (Turin 1960, IRE Trans. Inf. Theory 6, 311).
 
     Args:
-        light: D / V, shape (height, width), 0 where a pixel says nothing.
+        normal: D / sqrt(V), shape (height, width), 0 where a pixel says nothing.
         weight: 1 / V, likewise.
         psf: stamp with odd sides, sum 1.
     """
-    sizes = _pad_sizes(light.shape, psf.shape)
-    kernel = fft.rfft2(_centre(psf, sizes), sizes)
-    information = _convolve(weight, fft.rfft2(_centre(psf * psf, sizes), sizes), sizes)
-    found = _convolve(light, np.conj(kernel), sizes)
-    usual = _usual(weight) * float(np.square(psf).sum())
-    known = information > _LEAST_WEIGHT * usual
-    significance = np.where(known, found / np.sqrt(np.where(known, information, 1)), 0).astype(np.float32)
+    reach = (psf.shape[0] // 2, psf.shape[1] // 2)
+    tiles, longest = _lay_tiles((normal.shape[0], normal.shape[1]), reach)
+    sizes = _pad_sizes(longest, psf.shape)
+    kernel = np.conj(fft.rfft2(_centre(psf, sizes), sizes))
+    squared = fft.rfft2(_centre(psf * psf, sizes), sizes)
+    least = _LEAST_WEIGHT * measure_usual(weight) * float(np.square(psf).sum())
+    significance, information = np.empty_like(normal), np.empty_like(normal)
+    for wide, inner, own in tiles:
+        light = normal[wide] * np.sqrt(weight[wide])
+        share = _convolve(weight[wide], squared, sizes)[inner]
+        found = _convolve(light, kernel, sizes)[inner]
+        known = share > least
+        significance[own] = np.where(known, found / np.sqrt(np.where(known, share, 1)), 0)
+        information[own] = np.where(known, share, np.float32(0))
     excess = measure_excess(significance)
-    return Points(significance / excess, np.where(known, information / excess**2, np.float32(0)))
+    significance /= excess
+    information /= excess**2
+    return Points(significance, information)
+
+
+def _lay_tiles(shape: tuple[int, int], reach: tuple[int, int]) -> tuple[list[Tile], tuple[int, int]]:
+    """Even tiles with what lies around them, and the longest sides of these: transforms of whole frames want memory."""
+    parts, longest = [], []
+    for length, rim in zip(shape, reach, strict=True):
+        side = -(-length // -(-length // _TILE_PX))
+        own = [slice(start, min(length, start + side)) for start in range(0, length, side)]
+        wide = [slice(max(0, part.start - rim), min(length, part.stop + rim)) for part in own]
+        inner = [slice(o.start - w.start, o.stop - w.start) for o, w in zip(own, wide, strict=True)]
+        parts.append(list(zip(wide, inner, own, strict=True)))
+        longest.append(max(w.stop - w.start for w in wide))
+    tiles = [tuple(zip(down, across, strict=True)) for down in parts[0] for across in parts[1]]
+    return [(wide, inner, own) for wide, inner, own in tiles], (longest[0], longest[1])
 
 
 def measure_excess(significance: NDArray[np.floating]) -> np.float32:
@@ -84,17 +114,24 @@ def measure_excess(significance: NDArray[np.floating]) -> np.float32:
     return np.float32(max(_LEAST_EXCESS, measure_spread(values)))
 
 
-def filter_boxes(light: Image, weight: Image) -> Image:
+def filter_boxes(normal: Image, weight: Image) -> Image:
     """Significance of light spread evenly over 3 x 3 px at every pixel: what no optics made sharp or wide.
 
     Args:
-        light: D / V, shape (height, width), 0 where a pixel says nothing.
+        normal: D / sqrt(V), shape (height, width), 0 where a pixel says nothing.
         weight: 1 / V, likewise.
     """
-    total, information = (_sum_3x3(values) for values in (light, weight))
-    known = information > _LEAST_WEIGHT * _BOX * _usual(weight)
-    found = np.where(known, total / np.sqrt(np.where(known, information, 1)), 0).astype(np.float32)
-    return found / measure_excess(found)
+    found = np.empty_like(normal)
+    least = _LEAST_WEIGHT * _BOX * measure_usual(weight)
+    for band in list_bands(normal.shape):
+        wide = slice(max(0, band.start - 1), band.stop + 1)
+        inner = slice(band.start - wide.start, band.stop - wide.start)
+        light = normal[wide] * np.sqrt(weight[wide])
+        total, information = (_sum_3x3(values)[inner] for values in (light, weight[wide]))
+        known = information > least
+        found[band] = np.where(known, total / np.sqrt(np.where(known, information, 1)), 0)
+    found /= measure_excess(found)
+    return found
 
 
 def _sum_3x3(values: Image) -> Image:
@@ -107,20 +144,19 @@ def filter_streaks(light: Image, weight: Image, psf: Image) -> Image:
     """Highest significance over streaks of some lengths and all directions, on pixels of `BIN_PX`.
 
     Args:
-        light: D / V, shape (height, width).
-        weight: 1 / V.
-        psf: stamp of the PSF, sum 1.
+        light: D / V, summed over pixels of `BIN_PX`; shape (rows, columns).
+        weight: 1 / V, likewise.
+        psf: stamp of the PSF on single pixels, sum 1.
 
     Returns:
-        float32, shape (height // 2, width // 2).
+        float32, shape (rows, columns).
     """
-    light, weight = sum_blocks(light, BIN_PX), sum_blocks(weight, BIN_PX)
     reach = math.ceil(max(STREAK_LENGTHS_PX) / 2 / BIN_PX) + psf.shape[0] // 2 // BIN_PX + 2
     # Whole frames would want kernels as large as themselves, by the dozen.
     sides = [min(n, _TILE_BINS) for n in light.shape]
     sizes = _pad_sizes((sides[0] + 2 * reach, sides[1] + 2 * reach), (1, 1))
     kernels = _streak_kernels(_grade_width(psf), sizes)
-    middle = _usual(weight)
+    middle = measure_usual(weight)
     best, single = np.empty_like(light), np.empty_like(light)
     for top in range(0, light.shape[0], sides[0]):
         for left in range(0, light.shape[1], sides[1]):
@@ -219,9 +255,15 @@ def sum_blocks(image: Image, side: int) -> Image:
     return np.asarray(blocks.reshape(rows, columns, side).sum(axis=2))
 
 
-def _usual(weight: Image) -> float:
-    known = weight[weight > 0]
-    return float(np.median(known[:: max(1, known.size // 4096)])) if known.size else 1.0
+def measure_usual(weight: Image) -> float:
+    """Median of the weights that are not 0, of a sample of them; 1 where there are none."""
+    step = max(1, int(np.count_nonzero(weight > 0)) // _USUAL_SAMPLE)
+    chosen, seen = [np.zeros(0, dtype=np.float32)], 0
+    for band in list_bands(weight.shape):
+        known = weight[band][weight[band] > 0]
+        chosen.append(known[-seen % step :: step])
+        seen += known.size
+    return float(np.median(np.concatenate(chosen))) if seen else 1.0
 
 
 def _pad_sizes(shape: tuple[int, ...], stamp: tuple[int, ...]) -> tuple[int, int]:

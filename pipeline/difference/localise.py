@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.difference.bands import list_bands
 from pipeline.difference.channels import SKY_CELLS, Significance
 from pipeline.difference.lines import Line
 from pipeline.difference.robust import measure_spread
@@ -84,13 +85,16 @@ def localise(found: Significance, fwhm_px: float) -> tuple[Place, ...]:
 
 
 def _find_spots(found: Significance, fwhm_px: float, *, sign: int) -> list[Place]:
-    point = sign * found.point
-    if not (point >= POINT_SIGMA).any():
+    if sign * float(found.point.max() if sign > 0 else found.point.min()) < POINT_SIGMA:
         return []
     places = []
-    labels, _ = ndimage.label(point >= _LEAST_FAINT_SIGMA, structure=np.ones((3, 3)))
+    faint = found.point >= _LEAST_FAINT_SIGMA if sign > 0 else found.point <= -_LEAST_FAINT_SIGMA
+    # Labels of a large frame in as few bytes as they fit.
+    narrow = np.uint16 if np.count_nonzero(faint) <= np.iinfo(np.uint16).max else np.int32
+    labels = np.empty(faint.shape, dtype=narrow)
+    ndimage.label(faint, structure=np.ones((3, 3)), output=labels)
     for number, window in enumerate(ndimage.find_objects(labels), start=1):
-        values = np.where(labels[window] == number, point[window], 0)
+        values = np.where(labels[window] == number, sign * found.point[window], 0)
         peak = float(values.max())
         if peak < POINT_SIGMA:
             continue
@@ -124,19 +128,27 @@ def _find_trails(found: Significance) -> list[Line]:
     likely = sorted((line for line in found.lines if line.sigma >= LINE_SIGMA), key=lambda line: -line.sigma)
     if not likely:
         return []
-    shape = found.point.shape
-    y, x = (np.asarray(values, dtype=np.float64) for values in np.indices(shape))
-    strength = np.abs(np.clip(found.point, -_CLIP_SIGMA, _CLIP_SIGMA))
-    free = np.ones(shape, dtype=bool)
+    free = np.ones(found.point.shape, dtype=bool)
     trails: list[Line] = []
     for line in likely:
-        on_it = np.abs(line.measure_distance(x, y, shape)) < 1
-        whole, left = float(strength[on_it].sum()), float(strength[on_it & free].sum())
+        whole = left = 0.0
+        for band in list_bands(free.shape):
+            on_it = np.abs(_measure_distance(line, band, free.shape)) < 1
+            strength = np.abs(np.clip(found.point[band][on_it], -_CLIP_SIGMA, _CLIP_SIGMA))
+            whole += float(strength.sum())
+            left += float(strength[free[band][on_it]].sum())
         if left < _OWN_SHARE * whole:
             continue
         trails.append(line)
-        free &= np.abs(line.measure_distance(x, y, shape)) > _REACH_PX
+        for band in list_bands(free.shape):
+            free[band] &= np.abs(_measure_distance(line, band, free.shape)) > _REACH_PX
     return trails
+
+
+def _measure_distance(line: Line, rows: slice, shape: tuple[int, ...]) -> Image:
+    """Of the pixels of some rows from a line."""
+    x, y = np.arange(shape[1], dtype=np.float64), np.arange(rows.start, rows.stop, dtype=np.float64)
+    return line.measure_distance(x, y[:, None], shape)
 
 
 def _find_axes(normal: Image) -> list[Place]:

@@ -22,21 +22,6 @@ _RIM_PX = 0.01
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Doubts:
-    """How well the reference is known on some rows of a frame.
-
-    Attributes:
-        variance: of the stack itself, in its units squared; float32 (rows, width).
-        scatter: standard deviation of earlier residuals at that place of the sky, at least 1.
-        stars: light that a point-source fit there would find of the reference's own stars, its units.
-    """
-
-    variance: Image
-    scatter: Image
-    stars: Image
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class Stack:
     """Mean of registered frames on one grid, sky planes subtracted.
 
@@ -79,14 +64,9 @@ class Stack:
         light[~known] = 0
         return light
 
-    def look_up(self, to_reference: Affine, shape: tuple[int, int], rows: slice) -> Doubts:
-        """What some rows of a frame are in doubt by; of a whole frame it would be three more images."""
-        nearest = find_nearest(to_reference, shape, self.known.shape, rows)
-        return Doubts(
-            nearest.take(self.variance, fill=0.0),
-            nearest.take(self.scatter, fill=1.0),
-            nearest.take(self.stars, fill=0.0),
-        )
+    def find_pixels(self, to_reference: Affine, shape: tuple[int, int], rows: slice) -> Nearest:
+        """The stack's own pixels for some rows of a frame; all of a frame's would take twice its memory."""
+        return find_nearest(to_reference, shape, self.known.shape, rows)
 
 
 def spline_coefficients(image: Image) -> Image:

@@ -191,7 +191,7 @@ def _sum_variance(stack: Stack, at: Affine, matched: Match, noise: float) -> Ima
         bright = np.maximum(matched.light[band], 0)
         own = np.float32(noise**2) + np.float32(matched.photon) * bright
         own += np.square(np.float32(matched.mismatch) * bright)
-        own += np.float32(matched.flux**2) * stack.look_up(at, shape, band).variance
+        own += np.float32(matched.flux**2) * stack.find_pixels(at, shape, band).take(stack.variance, fill=0.0)
         variance[band] = own
     return variance
 
@@ -206,9 +206,10 @@ def _weigh(variance: Image, stack: Stack, at: Affine, matched: Match, counted: M
     information = float(np.square(matched.psf).sum())
     varied = np.float32(information * (USUAL_VARIATION * matched.flux) ** 2)
     for band in list_bands(shape):
-        doubts = stack.look_up(at, shape, band)
-        whole = variance[band] + varied * np.square(doubts.stars)
-        variance[band] = np.where(counted[band], 1 / (whole * np.square(doubts.scatter)), np.float32(0))
+        nearest = stack.find_pixels(at, shape, band)
+        whole = variance[band] + varied * np.square(nearest.take(stack.stars, fill=0.0))
+        whole *= np.square(nearest.take(stack.scatter, fill=1.0))
+        variance[band] = np.where(counted[band], 1 / whole, np.float32(0))
     return variance
 
 
