@@ -19,7 +19,7 @@ from pipeline.difference.transform import Affine
 from pipeline.difference.vector import DIMENSION, SIGNED, Usual
 from pipeline.errors import OddframeError
 
-FORMAT = 4
+FORMAT = 5
 """Changes whenever an older reader would misread what is written."""
 
 _STACK = ("coefficients", "known", "variance", "scatter", "stars", "psf")

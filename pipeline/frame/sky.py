@@ -22,6 +22,7 @@ _TURN = 360
 _POLE = 90
 _CELL_DEGREES = 58.6
 _CELLS_ACROSS = 8
+_RINGS, _PLACES_AROUND = 4, 16
 _J2000 = 2000.0
 _B1950 = 1950.0
 _FIRST_EQUINOX = 1800.0
@@ -66,7 +67,9 @@ def _place(ra: float, dec: float, source: str, radius: float | None, rules: SkyR
     ra = ra % _TURN % _TURN
     reach = (rules.default_radius if radius is None else radius) + rules.margin
     zone = int(lonlat_to_healpix(ra * units.deg, dec * units.deg, 2**rules.order, order="nested"))
-    zones = {zone, *_search_cone(ra, dec, min(reach, 180.0), rules.order)}
+    reach = min(reach, 180.0)
+    # The search of astropy_healpix misses neighbours of a centre that lies on a border between cells.
+    zones = {zone, *_search_cone(ra, dec, reach, rules.order), *_search_rings(ra, dec, reach, rules.order)}
     return Pointing(ra, dec, source, radius, zone, tuple(sorted(zones)))
 
 
@@ -81,6 +84,19 @@ def _search_cone(ra: float, dec: float, reach: float, order: int) -> list[int]:
     children = 4 ** (order - coarse)
     cells = np.asarray(touched, np.int64)[:, None] * children + np.arange(children)
     return [int(cell) for cell in cells.ravel()]
+
+
+def _search_rings(ra: float, dec: float, reach: float, order: int) -> list[int]:
+    """Cells at places strewn over a cone: where cells are larger than it, that is all it touches."""
+    turn = np.linspace(0, 2 * np.pi, _PLACES_AROUND, endpoint=False)[:, None]
+    apart = np.radians(reach) * np.linspace(0, 1, _RINGS + 1)[1:]
+    lat = math.radians(dec)
+    sine = math.sin(lat) * np.cos(apart) + math.cos(lat) * np.sin(apart) * np.cos(turn)
+    lats = np.arcsin(np.clip(sine, -1, 1))
+    across = np.sin(turn) * np.sin(apart) * math.cos(lat)
+    lons = math.radians(ra) + np.arctan2(across, np.cos(apart) - math.sin(lat) * sine)
+    cells = lonlat_to_healpix(lons.ravel() * units.rad, lats.ravel() * units.rad, 2**order, order="nested")
+    return [int(cell) for cell in np.unique(cells)]
 
 
 def _read_pair(

@@ -164,6 +164,11 @@ def test_zones_hold_every_cell_of_the_cone(ra, dec, reach, data) -> None:
     assert 0 <= pointing.zones[0] <= pointing.zones[-1] < 12 * 4**order
 
 
+def test_a_centre_on_a_border_of_cells_has_those_on_either_side() -> None:
+    pointing, _ = look({"RA": 0.0, "DEC": 50.0}, rules=SkyRules(order=2, default_radius=4.0))
+    assert {10, 11, 53, 55} <= set(pointing.zones)
+
+
 def test_zones_of_a_small_footprint_are_few_and_of_neighbours_overlap() -> None:
     inside = look(WCS_CARDS)[0]
     assert len(inside.zones) <= 4
