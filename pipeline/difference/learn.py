@@ -28,6 +28,7 @@ _LEAST_SCREENED = 8
 _ODD_CHANCE = 0.01
 _LEAST_LOG_SPREAD = 0.05
 _LEAST_SPREAD = 0.3
+_CALM = ("line", "column", "row")
 _PRIOR_FRAMES = 2.0
 _CHANCE_SIGMA = 2.0
 
@@ -110,11 +111,13 @@ def find_odd(vectors: Mapping[int, NDArray[np.float32]]) -> list[int]:
 def find_extreme(found: Mapping[int, Channels]) -> list[int]:
     """References with something in one channel that is far beyond all that the others have there: a trail, say.
 
-    The same test of the highest value of each channel. Where every frame has its cosmic rays, these are no extremes.
+    The same test of the highest value of each channel that neither rays nor a sky that changes reach.
     """
     if len(found) < _LEAST_SCREENED:
         return []
-    highest = [[float(np.abs(v).max()) for v in channels.flat().values()] for channels in found.values()]
+    highest = [
+        [float(np.abs(v).max()) for n, v in channels.flat().items() if n in _CALM] for channels in found.values()
+    ]
     columns = np.asarray(highest).T
     chances = np.min([[_find_chance(c, i, _LEAST_SPREAD) for i in range(c.size)] for c in columns], axis=0)
     trials = columns.size
