@@ -78,7 +78,9 @@ def localise(found: Significance, fwhm_px: float) -> tuple[Place, ...]:
     trails = [_to_place(line, shape) for line in _find_trails(found)]
     trails = [trail for trail in trails if not any(_lies_on(trail, axis) for axis in axes)]
     spots = [*_find_spots(found, fwhm_px, sign=1), *_find_spots(found, fwhm_px, sign=-1)]
-    free = [spot for spot in spots if not any(_lies_on(spot, line) for line in (*axes, *trails))]
+    # What is more significant than the whole of a line is no part of it.
+    lines = (*axes, *trails)
+    free = [s for s in spots if not any(abs(s.sigma) <= abs(line.sigma) and _lies_on(s, line) for line in lines)]
     wide = [*_find_extended(found.channels.sky, shape), *_find_whole(found.channels.whole, shape)]
     listed = [*axes, *trails, *free, *wide]
     return tuple(sorted(listed, key=lambda p: -abs(p.sigma))[:MOST])
