@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.clock import now_utc
 from pipeline.embed.registry import known_embeddings
-from pipeline.embed.types import Spec
+from pipeline.embed.residual_spec import ResidualSpec
 from pipeline.errors import LockedError, StoreError, TransientError, UsageError
 from pipeline.frame.types import DecodeLimits, SkyRules
 from pipeline.judge.eligibility import load_rules
@@ -77,7 +77,7 @@ def build_lake(settings: Settings, tables: IcebergTables, vectors: VectorStore, 
         source=source,
         open_log=partial(open_log, settings),
         embeddings=known_embeddings(settings.embed.pixels_shape),
-        residual=_find_residual(settings),
+        residual=ResidualSpec() if settings.embed.residual else None,
         plan=build_plan(settings),
         rules=build_rules(settings),
         shared=choose(settings).is_shared,
@@ -85,14 +85,6 @@ def build_lake(settings: Settings, tables: IcebergTables, vectors: VectorStore, 
         batch=settings.batch.bulk_frames,
         clock=now_utc,
     )
-
-
-def _find_residual(settings: Settings) -> Spec | None:
-    if not settings.embed.residual:
-        return None
-    from pipeline.embed.residual import ResidualSpec  # noqa: PLC0415 - loads what computes it
-
-    return ResidualSpec()
 
 
 def find_home(settings: Settings) -> Settings:

@@ -16,7 +16,6 @@ from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.ingest import Ingestor
 from pipeline.run.lake import Lake
 from pipeline.run.land import expand_paths
-from pipeline.run.learn import learn_models
 from pipeline.run.promote import promote_frames
 from pipeline.run.reference import audit_references, list_references, remove_references
 from pipeline.settings import load_settings
@@ -68,6 +67,8 @@ def learn(*, anew: Annotated[bool, Parameter(negative="")] = False, common: Comm
     anew
         Learn every field again, changed or not.
     """
+    from pipeline.run.learn import learn_models  # noqa: PLC0415 - loads what computes
+
     with (
         open_lake(find_home(load_settings(common.home))) as lake,
         show_progress("learn", None) as advance,
@@ -152,6 +153,8 @@ def promote(
 
 def tell_lessons(lake: Lake) -> None:
     """Learn what is to be learnt, and say what became of each field."""
+    from pipeline.run.learn import learn_models  # noqa: PLC0415 - loads what computes
+
     with show_progress("learn", None) as advance:
         lessons = list(learn_models(lake, advance))
     for lesson in lessons:

@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.difference.channels import NAMES
 from pipeline.difference.detector import Detector
+from pipeline.difference.layout import DIMENSION, FORMAT, NAMES
 from pipeline.difference.learn import Learnt
 from pipeline.difference.reference import Stack
 from pipeline.difference.sources import Sources
 from pipeline.difference.transform import Affine
-from pipeline.difference.vector import DIMENSION, SIGNED, Usual
+from pipeline.difference.vector import SIGNED, Usual
 from pipeline.errors import OddframeError
-
-FORMAT = 5
-"""Changes whenever an older reader would misread what is written."""
 
 _STACK = ("coefficients", "known", "variance", "scatter", "stars", "psf")
 _SOURCES = ("x", "y", "flux", "peak", "size")

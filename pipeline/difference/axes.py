@@ -7,12 +7,10 @@ from numpy.typing import NDArray
 
 from pipeline.difference.bands import list_bands
 from pipeline.difference.filters import measure_excess
+from pipeline.difference.layout import AXIS_CELLS
 
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
-
-AXIS_CELLS = 64
-"""Groups that rows and columns are pooled into."""
 
 _CLIP_SIGMA = 4.0
 # The spread of some 500 offsets is known to a twentieth.

@@ -10,21 +10,16 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.difference.axes import AXIS_CELLS, measure_axes, remove_bands
+from pipeline.difference.axes import measure_axes, remove_bands
 from pipeline.difference.bands import list_bands
 from pipeline.difference.filters import BIN_PX, filter_boxes, filter_points, filter_streaks, measure_excess, sum_blocks
+from pipeline.difference.layout import LINE_CELLS, NAMES, POINT_CELLS, SKY_CELLS, STREAK_CELLS
 from pipeline.difference.lines import Line, choose_bin, filter_lines, sharpen_lines
 from pipeline.difference.robust import measure_spread
 from pipeline.difference.sky import average_cells, spread_cells
-from pipeline.difference.whole import NAMES as WHOLE
 
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
-
-POINT_CELLS = (32, 32)
-STREAK_CELLS = (16, 16)
-SKY_CELLS = (16, 16)
-LINE_CELLS = (20, 16)
 
 _CLIP_SIGMA = 4.0
 _STREAK_CLIP_SIGMA = 2.5
@@ -69,21 +64,6 @@ class Channels:
     def flat(self) -> dict[str, Floats]:
         """By name, flattened, in the order of the vector."""
         return {name: np.asarray(getattr(self, name)).ravel() for name in NAMES}
-
-
-NAMES = ("point", "hole", "sharp", "streak", "line", "column", "row", "sky", "cloud", "whole")
-SIZES = {
-    "point": POINT_CELLS[0] * POINT_CELLS[1],
-    "hole": POINT_CELLS[0] * POINT_CELLS[1],
-    "sharp": POINT_CELLS[0] * POINT_CELLS[1],
-    "streak": STREAK_CELLS[0] * STREAK_CELLS[1],
-    "line": LINE_CELLS[0] * LINE_CELLS[1],
-    "column": AXIS_CELLS,
-    "row": AXIS_CELLS,
-    "sky": SKY_CELLS[0] * SKY_CELLS[1],
-    "cloud": SKY_CELLS[0] * SKY_CELLS[1] // 16,
-    "whole": len(WHOLE),
-}
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from pipeline.difference.bands import list_bands
-from pipeline.difference.psf import draw_gaussian
+from pipeline.difference.psf import draw_gaussian, measure_sigma
 from pipeline.difference.robust import measure_spread
 
 Image = NDArray[np.float32]
@@ -197,8 +197,7 @@ def _filter_tile(
 
 def _grade_width(psf: Image) -> int:
     """The width of a PSF in steps of a few percent: kernels so little off lose nothing, and serve many frames."""
-    sigma = 1 / math.sqrt(4 * math.pi * float(np.square(psf).sum()))
-    return round(math.log(max(sigma, _LEAST_WIDTH_PX)) / math.log(_WIDTH_STEP))
+    return round(math.log(max(measure_sigma(psf), _LEAST_WIDTH_PX)) / math.log(_WIDTH_STEP))
 
 
 @lru_cache(maxsize=8)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.difference.bands import list_bands
-from pipeline.difference.channels import SKY_CELLS, Significance
+from pipeline.difference.channels import Significance
+from pipeline.difference.layout import SKY_CELLS
 from pipeline.difference.lines import Line
 from pipeline.difference.robust import measure_spread
 

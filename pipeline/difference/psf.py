@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, signal
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from pipeline.difference.sources import Sources
@@ -53,6 +53,11 @@ def measure_psf(image: Image, known: Mask, sources: Sources, noise: float) -> tu
     rim = distance > RADIUS_PX - 2
     stamp = np.maximum(middle - np.median(middle[rim]), 0) * (distance <= RADIUS_PX)
     return np.asarray(stamp / stamp.sum(), dtype=np.float32), True
+
+
+def measure_sigma(psf: Image) -> float:
+    """Sigma of the round Gaussian that is as peaked as a stamp, px: its square sums to 1 / (4 pi sigma^2)."""
+    return 1 / math.sqrt(4 * math.pi * float(np.square(psf).sum()))
 
 
 def draw_gaussian(sigma: float) -> Image:
@@ -112,6 +117,9 @@ def list_star_light(image: Image, known: Mask, psf: Image, sources: Sources, noi
     middle = Sources(*(np.array([float(value)]) for value in (RADIUS_PX, RADIUS_PX, 1, 1, 1)))
     own = float(measure_widths(psf, np.ones(psf.shape, dtype=bool), middle)[0])
     stars = np.flatnonzero((sources.flux > _SEEN_SIGMA * flux_noise) & ~(widths > _WIDEST_STAR * own))
+    # Loads slowly, and only those who learn need it.
+    from scipy import signal  # noqa: PLC0415
+
     autocorrelation = signal.fftconvolve(psf, psf[::-1, ::-1], mode="full")
     autocorrelation /= autocorrelation.max()
     reach = autocorrelation.shape[0] // 2

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.difference.channels import NAMES, POINT_CELLS, SIZES, SKY_CELLS, STREAK_CELLS, Significance
+from pipeline.difference.channels import Significance
 from pipeline.difference.filters import STREAK_LENGTHS_PX
+from pipeline.difference.layout import NAMES, POINT_CELLS, SIZES, SKY_CELLS, STREAK_CELLS
 from pipeline.difference.vector import Usual, exceed, flatten
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from pipeline.difference.channels import NAMES, SIZES, Channels
+from pipeline.difference.channels import Channels
+from pipeline.difference.layout import NAMES, SIZES
 from pipeline.difference.robust import MAD_TO_SIGMA, measure_spread
 
 Floats = NDArray[np.float64]
@@ -23,8 +24,6 @@ USUAL_SHARE = 0.02
 
 CONSTANT = 80.0
 """The last coordinate before the vector is brought to unit length; see `flatten`."""
-
-DIMENSION = sum(SIZES.values()) + 1
 
 _LEAST_SCALE = 0.3
 _HEAVIEST_TAIL = 0.6

@@ -7,14 +7,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.difference.psf import measure_sigma
+
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
-NAMES = ("width", "along", "across", "flux", "noise")
-
 USUAL_CHANGES = (0.15, 0.05, 0.05, 0.1, 0.15)
-"""How much each changes from night to night without being news: logarithms of seeing, transparency and sky noise, and
-the elongation of stars."""
+"""How much each of `layout.WHOLE` changes from night to night without being news: logarithms of seeing, transparency
+and sky noise, and the elongation of stars."""
 
 _WINDOW_SIGMA = 2.0
 _PASSES = 4
@@ -33,7 +33,7 @@ def measure_whole(psf: Image, reference: Image, flux: float, noise: float) -> Fl
         (5,): logarithm of the ratio of widths, elongation along and across the diagonals less the reference's,
         logarithms of the flux scale and of the noise; the last has no zero but what references have.
     """
-    width = 0.5 * math.log(float(np.square(reference).sum()) / float(np.square(psf).sum()))
+    width = math.log(measure_sigma(psf) / measure_sigma(reference))
     mine, theirs = measure_elongation(psf), measure_elongation(reference)
     values = (width, mine[0] - theirs[0], mine[1] - theirs[1], math.log(max(flux, 1e-3)), math.log(max(noise, 1e-30)))
     return np.asarray(np.divide(values, USUAL_CHANGES))
@@ -46,7 +46,7 @@ def measure_elongation(stamp: Image) -> tuple[float, float]:
     583, without their corrections: stamps are compared with stamps).
     """
     y, x = np.indices(stamp.shape) - np.asarray([n // 2 for n in stamp.shape])[:, None, None]
-    variance = 1 / (4 * math.pi * float(np.square(stamp).sum()))
+    variance = measure_sigma(stamp) ** 2
     xx = yy = variance
     xy = 0.0
     for _ in range(_PASSES):

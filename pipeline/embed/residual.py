@@ -5,20 +5,19 @@ Unlike the other embeddings it takes a model of the field, learnt from its refer
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.difference.artefact import FORMAT
 from pipeline.difference.channels import Significance
 from pipeline.difference.learn import Learnt, look
 from pipeline.difference.localise import Place, localise
+from pipeline.difference.psf import measure_sigma
 from pipeline.difference.subtract import Exposure, Residual, subtract
 from pipeline.difference.transform import Affine, fit_affine
-from pipeline.difference.vector import DIMENSION, Usual, exceed, flatten, level_signed, rate_heights
+from pipeline.difference.vector import Usual, exceed, flatten, level_signed, rate_heights
 from pipeline.frame.places import pixel_to_pixel
 
 LEAST_OVERLAP = 0.25
@@ -38,16 +37,6 @@ _CHANNEL_OF_KIND = {
     "tracking": "whole",
     "exposure": "whole",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ResidualSpec:
-    """Name and version of the embedding; the length is that of all channels and the constant."""
-
-    name: str = "residual"
-    version: str = f"{FORMAT}-{DIMENSION}"
-    dimension: int = DIMENSION
-    saturates: bool = True
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -110,11 +99,8 @@ def _rate(place: Place, usual: Usual) -> float:
 
 
 def measure_fwhm(psf: NDArray[np.float32]) -> float:
-    """Full width at half maximum of the Gaussian that is as peaked as a stamp, px.
-
-    The square of a Gaussian of sum 1 sums to 1 / (4 pi sigma^2).
-    """
-    return _FWHM_OF_SIGMA / math.sqrt(4 * math.pi * float(np.square(psf).sum()))
+    """Full width at half maximum of the Gaussian that is as peaked as a stamp, px."""
+    return _FWHM_OF_SIGMA * measure_sigma(psf)
 
 
 def map_by_wcs(

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from pipeline.difference.build import pile_up
 from pipeline.difference.channels import Significance
+from pipeline.difference.layout import DIMENSION
 from pipeline.difference.learn import Learnt, learn, look
 from pipeline.difference.localise import localise
 from pipeline.difference.sources import no_sources
 from pipeline.difference.subtract import Exposure, Residual, expose, subtract
 from pipeline.difference.tiles import Tile
 from pipeline.difference.transform import Affine
-from pipeline.difference.vector import DIMENSION, Usual, exceed, flatten, learn_usual
+from pipeline.difference.vector import Usual, exceed, flatten, learn_usual
 from pipeline.embed.residual import list_unusual, map_by_wcs, measure_fwhm
 from pipeline.evaluate.specs import Floats, Mask
 from pipeline.frame.header import describe

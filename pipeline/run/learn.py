@@ -12,15 +12,13 @@ from dataclasses import asdict, astuple, dataclass
 from hashlib import sha256
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.difference.artefact import to_bytes
-from pipeline.ports import VectorEntity, VectorSpec
+from pipeline.ports import VectorSpec
 from pipeline.run.fields import KIND, Site, group_fields, site_of_row
 from pipeline.run.lake import CODE_VERSION, KillSwitch, Lake, spec_of
 from pipeline.run.models import LEARNT, RETIRED, Row, load_models
 from pipeline.run.references import load_references
+from pipeline.run.rows import entity_of_row
 from pipeline.run.study import Material, Progress, Studied
 
 _NAMED = 5
@@ -179,7 +177,7 @@ class _Learner:
         self._switch.reach("keep model")
         lake.models.keep(model, content)
         vectors = zip(studied.ids, studied.learnt.vectors, strict=True)
-        entities = [_entity(rows[i], vector, model) for i, vector in vectors if vector is not None]
+        entities = [entity_of_row(rows[i], vector, model) for i, vector in vectors if vector is not None]
         self._switch.reach("learnt vectors")
         lake.vectors.upsert(self._spec, entities)
         self._drop(retired, but=studied.registered)
@@ -205,19 +203,6 @@ class _Learner:
         gone = [{**r, "event": RETIRED, "at": row["at"]} for r in retired if r["model"] != model]
         lake.tables.append("models", [*gone, row])
         return model
-
-
-def _entity(row: Row, vector: NDArray[np.float32], model: str) -> VectorEntity:
-    return VectorEntity(
-        frame_id=row["frame_id"],
-        vector=vector,
-        instrument=row["instrument"],
-        filter=row["filter"],
-        zone=row["zone"],
-        exposure_s=row["exposure_s"],
-        obs_time=row["obs_time"],
-        model=model,
-    )
 
 
 def _describe_field(founder: Site) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
-from pipeline.embed.residual import ResidualSpec
+from pipeline.embed.residual_spec import ResidualSpec
 from pipeline.embed.types import NothingToEmbedError
 from pipeline.errors import UnreadableFrameError
 from pipeline.frame.fits import decode

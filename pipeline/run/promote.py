@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.judge.promotion import Candidate, Place, Promotion, PromotionRule, choose_promotions, measure_age
 from pipeline.judge.types import Status
-from pipeline.ports import VectorEntity
 from pipeline.run.lake import Lake, name_in_log, spec_of
 from pipeline.run.references import load_references
-from pipeline.run.rows import member_row
+from pipeline.run.rows import entity_of_row, member_row
 from pipeline.run.stored import find_standing
 
 Row = Mapping[str, Any]
@@ -127,7 +126,7 @@ def _enter(
         return
     spec = spec_of(lake.embeddings[0])
     rows = _read_frames(lake, sorted(one.candidate.frame_id for one in chosen))
-    lake.vectors.put_references(spec, [_entity(row, vectors[row["frame_id"]]) for row in rows])
+    lake.vectors.put_references(spec, [entity_of_row(row, vectors[row["frame_id"]]) for row in rows])
     lake.vectors.flush()
     at = lake.clock()
     lake.tables.append(
@@ -156,18 +155,6 @@ def _read_frames(lake: Lake, ids: Sequence[str]) -> Iterable[Row]:
 
 def _place_of(row: Row) -> Place:
     return Place(row["instrument"], row["filter"], row["zone"], row["exposure_s"])
-
-
-def _entity(row: Row, vector: NDArray[np.float32]) -> VectorEntity:
-    return VectorEntity(
-        frame_id=row["frame_id"],
-        vector=vector,
-        instrument=row["instrument"],
-        filter=row["filter"],
-        zone=row["zone"],
-        exposure_s=row["exposure_s"],
-        obs_time=row["obs_time"],
-    )
 
 
 def _line(promotion: Promotion, action: str, reason: str) -> dict[str, Any]:

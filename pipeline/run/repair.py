@@ -13,7 +13,6 @@ from pipeline.ports import SourcePosition, VectorEntity
 from pipeline.run.batch import IngestRequest, Purpose
 from pipeline.run.ingest import Ingestor
 from pipeline.run.lake import Lake, spec_of
-from pipeline.run.learn import learn_models
 from pipeline.run.models import load_index
 from pipeline.run.prepared import Prepared
 from pipeline.run.references import load_references
@@ -37,6 +36,9 @@ def repair_lake(lake: Lake, checks: Sequence[Check]) -> list[Check]:
     # Before frames left behind are judged: without the references' vectors they would have none to be compared with.
     _repair_vectors(lake, wrong)
     if any(check.repair == "learn" for check in wrong.values()):
+        # Loads what computes, which a lake that agrees does not need.
+        from pipeline.run.learn import learn_models  # noqa: PLC0415
+
         for _ in learn_models(lake):
             pass
     if any(check.repair == "ingest" for check in wrong.values()):

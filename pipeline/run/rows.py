@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.embed.types import Spec
 from pipeline.judge.prefilter import to_json
@@ -73,6 +77,20 @@ def entity_of(frame_id: str, prepared: Prepared, embedding: Spec) -> VectorEntit
         exposure_s=row.exposure_s,
         obs_time=row.obs_time,
         model=prepared.model if embedding.saturates else None,
+    )
+
+
+def entity_of_row(row: Mapping[str, Any], vector: NDArray[np.float32], model: str | None = None) -> VectorEntity:
+    """The same of a row of `frames` and a vector that is known already."""
+    return VectorEntity(
+        frame_id=row["frame_id"],
+        vector=vector,
+        instrument=row["instrument"],
+        filter=row["filter"],
+        zone=row["zone"],
+        exposure_s=row["exposure_s"],
+        obs_time=row["obs_time"],
+        model=model,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -76,6 +76,7 @@ class Curve:
         rungs: what came of it, faintest first.
         fluxes: median flux of each rung, units of the frames.
         budget: false-alarm budget it was flagged at.
+        at: when it was measured.
     """
 
     night: date
@@ -85,15 +86,15 @@ class Curve:
     rungs: tuple[Rung, ...]
     fluxes: tuple[float, ...]
     budget: float
+    at: datetime
 
     def to_rows(self, lake: Lake) -> list[dict[str, Any]]:
         """Rows of the table `sensitivity`."""
         half, most = find_snr(self.rungs, 0.5), find_snr(self.rungs, 0.9)
-        now = lake.clock()
         return [
             {
                 "night": self.night,
-                "at": now,
+                "at": self.at,
                 "reference_set": lake.rules.reference_set,
                 **{key: self.field[key] for key in ("instrument", "filter", "ra", "dec")},
                 "model": self.model,
@@ -198,43 +199,44 @@ class _Bench:
             found = located = 0
             given: list[float] = []
             for trial in range(ladder.trials):
-                frame, row, exposure = frames[trial % len(frames)]
+                frame, row, exposure, psf = frames[trial % len(frames)]
                 seed = f"{frame.frame_id} {kind} {snr} {trial}"
                 rng = np.random.default_rng(int(sha256(seed.encode()).hexdigest()[:16], 16))
                 x, y = draw_place(exposure, rng)
                 light = Light(kind, x, y, float(rng.uniform(0, 180)), snr)
-                flagged, near, flux = self._try(frame, row, exposure, light, rng)
+                pixels, flux = add_light(frame.pixels, psf, exposure.noise, light, rng)
+                flagged, near = self._try(frame, row, pixels, light)
                 found, located = found + flagged, located + near
                 given.append(flux)
             rungs.append(Rung(snr, ladder.trials, found, located))
             fluxes.append(float(np.median(given)))
-        budget = self._lake.rules.budget
-        return Curve(night, self._model.model, self.row, kind, tuple(rungs), tuple(fluxes), budget) if rungs else None
+        if not rungs:
+            return None
+        budget, now = self._lake.rules.budget, self._lake.clock()
+        return Curve(night, self._model.model, self.row, kind, tuple(rungs), tuple(fluxes), budget, now)
 
     def _spread(self) -> list[str]:
         """Some frames, evenly out of all of them."""
         n, most = len(self._frame_ids), min(len(self._frame_ids), _DISTINCT_FRAMES)
         return [self._frame_ids[i * n // most] for i in range(most)]
 
-    def _open(self, frame_id: str) -> tuple[Frame, FrameRow, Exposure] | None:
+    def _open(self, frame_id: str) -> tuple[Frame, FrameRow, Exposure, NDArray[np.float32]] | None:
         place = self._lake.originals.locate(frame_id)
         if place is None:
             return None
         frame = decode(place.read_bytes(), name=frame_id, limits=self._lake.plan.limits, frame_id=frame_id)
         row = describe(frame, self._lake.plan.sky)
-        return frame, row, expose_frame(frame, row)
+        exposure = expose_frame(frame, row)
+        return frame, row, exposure, measure_own_psf(exposure)
 
-    def _try(
-        self, frame: Frame, row: FrameRow, exposure: Exposure, light: Light, rng: np.random.Generator
-    ) -> tuple[bool, bool, float]:
-        """Whether the frame with that light is flagged, whether the light is listed at its place, and its flux."""
-        pixels, flux = add_light(frame.pixels, measure_own_psf(exposure), exposure.noise, light, rng)
+    def _try(self, frame: Frame, row: FrameRow, pixels: NDArray[np.float32], light: Light) -> tuple[bool, bool]:
+        """Whether a frame with light added is flagged, and whether the light is listed at its place."""
         changed = expose_frame(replace(frame, pixels=pixels), row)
         found = compare(changed, self._learnt, find_prior(row.header, pixels.shape, self._model))
         if not isinstance(found, Comparison):
-            return False, False, flux
+            return False, False
         near = any(math.hypot(p.x - light.x, p.y - light.y) <= max(_NEAR_PX, p.size_px / 2) for p in found.places)
-        return self._is_flagged(frame.frame_id, found.vector), near, flux
+        return self._is_flagged(frame.frame_id, found.vector), near
 
     def _is_flagged(self, frame_id: str, vector: NDArray[np.float32]) -> bool:
         cell = self._cell.leave_out(frame_id)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from pipeline.difference.channels import Significance
+from pipeline.difference.layout import DIMENSION
 from pipeline.difference.learn import Learnt, learn, look
 from pipeline.difference.localise import Place, localise
 from pipeline.difference.subtract import Exposure, Residual, expose, subtract
-from pipeline.difference.vector import DIMENSION, exceed, flatten, level_signed
+from pipeline.difference.vector import exceed, flatten, level_signed
 from pipeline.judge.calibration import to_amplitude
 from pipeline.simulate import ExposurePlan, place_anomaly, plan_night, render_exposure
 from pipeline.simulate.conditions import PRESETS

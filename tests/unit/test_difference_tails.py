@@ -6,8 +6,9 @@ import numpy as np
 
 from pipeline.difference import filters
 from pipeline.difference.axes import remove_bands
-from pipeline.difference.channels import NAMES, SIZES, Channels, doubt_misfits
+from pipeline.difference.channels import Channels, doubt_misfits
 from pipeline.difference.cosmic import find_cosmic_rays
+from pipeline.difference.layout import NAMES, SIZES
 from pipeline.difference.learn import find_odd
 from pipeline.difference.psf import draw_gaussian
 from pipeline.difference.vector import exceed, flatten, learn_usual

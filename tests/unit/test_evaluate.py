@@ -10,8 +10,9 @@ import pytest
 from astropy.io import fits
 
 from pipeline.cli.app import run
+from pipeline.difference.layout import DIMENSION
 from pipeline.difference.tiles import choose_channels, cut_tiles, lay_tiles
-from pipeline.difference.vector import DIMENSION, flatten, unflatten
+from pipeline.difference.vector import flatten, unflatten
 from pipeline.errors import UsageError
 from pipeline.evaluate.catalogue import find_specs
 from pipeline.evaluate.differences import find_prior

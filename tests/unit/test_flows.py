@@ -23,7 +23,7 @@ from flows.reference import add_references, promote
 from flows.verify import verify
 from pipeline.cli.children import choose_port, is_healthy
 from pipeline.embed.registry import known_embeddings
-from pipeline.embed.residual import ResidualSpec
+from pipeline.embed.residual_spec import ResidualSpec
 from pipeline.errors import CommitConflictError, LockedError, StoreError, TransientError, UsageError
 
 FLOWS = (ingest, add_references, promote, archive, maintain, verify)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.difference.channels import NAMES, SIZES, Channels, Significance
+from pipeline.difference.channels import Channels, Significance
+from pipeline.difference.layout import NAMES, SIZES
 from pipeline.difference.localise import localise
 
 SIDE = 160
